@@ -1,0 +1,1277 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * MMU notifiers: subscriptions to the page-table changes of an mm
+ */
+
+/**
+ * DOC: Overview
+ *
+ * Whoever changes the page tables of an mm puts the change into a *bracket*:
+ * mmu_notifier_invalidate_range_start(), the change,
+ * mmu_notifier_invalidate_range_end(). Between the two the bracket is *in
+ * flight*. Two kinds of subscription hear of it.
+ *
+ * A *list subscription* (&struct mmu_notifier) hears of every bracket of the mm,
+ * of its start and of its end. Its owner keeps count of the brackets that are
+ * open and sets up no mapping meanwhile. Hypervisors work this way.
+ *
+ * An *interval subscription* (&struct mmu_interval_notifier) covers a range of
+ * addresses and hears only of the start of brackets that overlap it. Its owner
+ * sets up mappings by *collision-retry*::
+ *
+ *	again:
+ *		seq = mmu_interval_read_begin(&sub);
+ *		read the CPU's page tables (hmm_range_fault());
+ *		lock(driver);
+ *		if (mmu_interval_read_retry(&sub, seq)) {
+ *			unlock(driver);
+ *			goto again;
+ *		}
+ *		write the device's page tables;
+ *		unlock(driver);
+ *
+ * while the invalidate callback takes the same driver lock, stores a new
+ * sequence value by mmu_interval_set_seq(), and clears the device's page tables.
+ */
+
+/**
+ * DOC: Collision-retry
+ *
+ * Every bracket of an mm that has interval subscriptions is *recorded* while it
+ * is in flight. mmu_interval_read_begin() samples two things as one: the
+ * sequence value of the subscription, and the recorded brackets that overlap it.
+ * It then waits until those, and only those, have ended. A bracket elsewhere, or
+ * one that starts later, is never waited for, so that no storm of invalidations
+ * holds a reader up for longer than the brackets that it met on arrival::
+ *
+ *	reader				bracket over the same page
+ *	------				--------------------------
+ *					start: recorded, callback stores new seq
+ *	read_begin: sample new seq,
+ *	  the bracket is in flight
+ *	  wait				clear the page-table entry
+ *					end: off the record, wake the reader
+ *	  return the sampled seq
+ *	read the cleared entry
+ *	read_retry: no collision	=> nothing stale can be used
+ *
+ * What was sampled *before* the wait is returned after it. To sample again after
+ * the wait would be wrong, because another bracket may have begun::
+ *
+ *	reader				second bracket
+ *	------				--------------
+ *	  wait is over			start: recorded, callback stores seq 2
+ *	  sample seq 2 (wrong)
+ *	read the entry, still present
+ *					clear the page-table entry
+ *	read_retry: seq is still 2	=> a stale mapping goes to the device
+ *
+ * With the first sample the reader finds the collision and starts again. A fresh
+ * sample is taken only if, under the lock, no overlapping bracket is in flight:
+ * then whatever stored the value has also ended, and the reader is spared a
+ * retry for a change that is already complete.
+ */
+
+/**
+ * DOC: Locking
+ *
+ * Lock order, outermost first::
+ *
+ *	mm->mmap_lock
+ *	  mm_take_all_locks()		while subscribing only
+ *	  locks of the drivers		callbacks run with none of ours held
+ *	    subscriptions->lock		leaf; never held over a callback
+ *
+ * SRCU: the callbacks of list subscriptions run inside an SRCU read section,
+ * in which they may sleep. Whoever ends a subscription unlinks it first and
+ * waits for the readers then.
+ *
+ * No lock and no read section is held from the start of a bracket to its end.
+ * mmu_interval_read_begin() and mmu_interval_notifier_remove() are called with
+ * the mmap lock held, so they take none of the mm's locks.
+ */
+
+#include <linux/atomic.h>
+#include <linux/completion.h>
+#include <linux/err.h>
+#include <linux/export.h>
+#include <linux/interval_tree.h>
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/overflow.h>
+#include <linux/rculist.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/srcu.h>
+#include <linux/wait.h>
+
+/*
+ * In this file: @subs is mm->notifier_subscriptions, @mn a list subscription,
+ * @ini an interval subscription, @tick a value of subs->clock.
+ */
+
+/* Guards the list subscriptions of all mms; see DOC: Locking */
+DEFINE_STATIC_SRCU(mn_srcu);
+
+#ifdef CONFIG_LOCKDEP
+/*
+ * Stands for "inside a callback". Held while callbacks run and where somebody
+ * waits for them, acquired also by every allocation that may reclaim: an
+ * allocation under a lock that a callback takes is reported the first time it
+ * happens, not the first time it deadlocks.
+ */
+struct lockdep_map __mmu_notifier_invalidate_range_start_map = {
+	.name = "mmu_notifier_invalidate_range_start"
+};
+#endif
+
+/* The first value that is handed out is greater; see mn_tick() */
+#define MN_CLOCK_START	16
+
+/**
+ * struct mmu_notifier_subscriptions - everything that listens to one mm
+ * @list: list subscriptions, newest first, so @born falls from head to tail;
+ *	read under SRCU, written under @lock
+ * @recording: brackets are recorded; set once, by the first interval insertion,
+ *	while mm_take_all_locks() keeps brackets out: none is in flight that
+ *	is not recorded
+ * @lock: guards everything below
+ * @clock: stamps brackets and subscriptions in the order in which they came
+ * @nr_inflight: length of @inflight; read without the lock by
+ *	mmu_interval_read_begin()
+ * @inflight: recorded brackets, oldest first; they live on their callers' stacks
+ * @walks: brackets that are calling interval subscriptions right now
+ * @readers: those who wait in mmu_interval_read_begin()
+ * @removers: those who wait in mmu_interval_notifier_remove()
+ * @itree: interval subscriptions by address
+ *
+ * Made by the first subscription, published in mm->notifier_subscriptions by a
+ * release, freed together with the mm_struct, which every subscription pins.
+ */
+struct mmu_notifier_subscriptions {
+	struct hlist_head list;
+	bool recording;
+	spinlock_t lock; /* everything below */
+	u64 clock;
+	unsigned long nr_inflight;
+	struct list_head inflight;
+	struct list_head walks;
+	struct list_head readers;
+	wait_queue_head_t removers;
+	struct rb_root_cached itree;
+};
+
+/*
+ * The next stamp. Its low word serves as the sequence value of collision-retry,
+ * so it must never be one that drivers use to say "none": 0, LONG_MAX, ULONG_MAX.
+ *
+ * On 64-bit the clock does not get there. On 32-bit the sequence value wraps,
+ * and a reader takes an old value for its own if exactly 2^32 brackets and
+ * insertions went by between its read_begin and its read_retry, during all of
+ * which it would have had to be stopped. Order is judged by the whole clock,
+ * which does not wrap.
+ */
+static u64 mn_tick(struct mmu_notifier_subscriptions *subs)
+{
+	unsigned long value;
+
+	lockdep_assert_held(&subs->lock);
+
+	do {
+		value = ++subs->clock;
+	} while (!IS_ENABLED(CONFIG_64BIT) &&
+		 (value <= 2 || value == LONG_MAX || value == ULONG_MAX));
+
+	return subs->clock;
+}
+
+/* ---- The record of brackets in flight ---- */
+
+struct mn_reader {
+	struct list_head node;
+	unsigned long start;
+	unsigned long last;
+	u64 horizon;		/* brackets that came later do not concern it */
+	unsigned int pending;	/* brackets that it still waits for */
+	struct completion done;
+};
+
+static bool mn_range_overlaps(const struct mmu_notifier_range *range,
+			      unsigned long start, unsigned long last)
+{
+	return range->start <= last && range->end - 1 >= start;
+}
+
+static unsigned int mn_count_inflight(struct mmu_notifier_subscriptions *subs,
+				      unsigned long start, unsigned long last)
+{
+	struct mmu_notifier_range *range;
+	unsigned int n = 0;
+
+	lockdep_assert_held(&subs->lock);
+
+	list_for_each_entry(range, &subs->inflight, inflight)
+		n += mn_range_overlaps(range, start, last);
+
+	return n;
+}
+
+static void mn_record(struct mmu_notifier_subscriptions *subs,
+		      struct mmu_notifier_range *range)
+{
+	lockdep_assert_held(&subs->lock);
+
+	range->seq = mn_tick(subs);
+	range->flags |= MMU_NOTIFIER_RANGE_RECORDED;
+	list_add_tail(&range->inflight, &subs->inflight);
+	/*
+	 * Visible before any callback of this bracket stores its sequence value:
+	 * that store is a release, mmu_interval_set_seq().
+	 */
+	WRITE_ONCE(subs->nr_inflight, subs->nr_inflight + 1);
+}
+
+static void mn_release_readers(struct mmu_notifier_subscriptions *subs,
+			       struct mmu_notifier_range *range)
+{
+	struct mn_reader *reader, *next;
+
+	lockdep_assert_held(&subs->lock);
+
+	list_for_each_entry_safe(reader, next, &subs->readers, node) {
+		if (range->seq > reader->horizon ||
+		    !mn_range_overlaps(range, reader->start, reader->last) ||
+		    --reader->pending)
+			continue;
+		list_del(&reader->node);
+		complete(&reader->done);
+	}
+}
+
+static void mn_unrecord(struct mmu_notifier_subscriptions *subs,
+			struct mmu_notifier_range *range)
+{
+	spin_lock(&subs->lock);
+	list_del(&range->inflight);
+	range->flags &= ~MMU_NOTIFIER_RANGE_RECORDED;
+	/*
+	 * Release: a reader who sees no bracket in flight, by the second load of
+	 * mmu_interval_read_begin(), must find the page tables as this bracket
+	 * leaves them.
+	 */
+	smp_store_release(&subs->nr_inflight, subs->nr_inflight - 1);
+	if (unlikely(!list_empty(&subs->readers)))
+		mn_release_readers(subs, range);
+	spin_unlock(&subs->lock);
+}
+
+static unsigned long mn_read_begin_wait(struct mmu_notifier_subscriptions *subs,
+					struct mmu_interval_notifier *ini)
+{
+	struct mn_reader reader = {
+		.start = ini->interval_tree.start,
+		.last = ini->interval_tree.last,
+	};
+	unsigned long seq;
+
+	spin_lock(&subs->lock);
+	/*
+	 * Sampled as one with the brackets in flight, see DOC: Collision-retry.
+	 * An acquire as in mmu_interval_read_begin(): a callback holds no lock.
+	 */
+	seq = smp_load_acquire(&ini->seq);
+	reader.horizon = subs->clock;
+	reader.pending = mn_count_inflight(subs, reader.start, reader.last);
+	if (!reader.pending)
+		goto out;
+	init_completion(&reader.done);
+	list_add_tail(&reader.node, &subs->readers);
+	spin_unlock(&subs->lock);
+
+	wait_for_completion(&reader.done);
+
+	spin_lock(&subs->lock);
+	/* Whatever stored the value has ended: lock order makes it visible */
+	if (!mn_count_inflight(subs, reader.start, reader.last))
+		seq = READ_ONCE(ini->seq);
+out:
+	spin_unlock(&subs->lock);
+	return seq;
+}
+
+/**
+ * mmu_interval_read_begin() - start reading page tables for a subscription
+ * @ini: the subscription
+ *
+ * Waits until the invalidations that overlap @ini and were in flight at the call
+ * have ended. Neither invalidations of other addresses nor any that start later
+ * are waited for, and with none in flight no lock is taken.
+ *
+ * Context: May sleep. The mmap lock may be held; a lock that the invalidate
+ * callback takes may not.
+ * Return: an opaque value for mmu_interval_read_retry(). It is the same at each
+ * call as long as no invalidate callback stores another one, and never 0,
+ * LONG_MAX or ULONG_MAX.
+ */
+unsigned long mmu_interval_read_begin(struct mmu_interval_notifier *ini)
+{
+	struct mmu_notifier_subscriptions *subs = ini->mm->notifier_subscriptions;
+	unsigned long seq;
+
+	might_sleep();
+	lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
+	/*
+	 * The order of the two loads matters.
+	 *
+	 * The first, an acquire, pairs with the release in
+	 * mmu_interval_set_seq(): who gets the value of a bracket also finds
+	 * that bracket in flight, unless it has ended.
+	 *
+	 * The second, an acquire, pairs with the release in mn_unrecord(): who
+	 * finds no bracket in flight reads page-table entries not older than
+	 * those that the last bracket left.
+	 *
+	 * A bracket that begins after the second load stores a value that
+	 * mmu_interval_read_retry() tells from this one.
+	 */
+	seq = smp_load_acquire(&ini->seq); /* first */
+	if (smp_load_acquire(&subs->nr_inflight)) /* second */
+		seq = mn_read_begin_wait(subs, ini);
+	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
+
+	return seq;
+}
+EXPORT_SYMBOL_GPL(mmu_interval_read_begin);
+
+/* ---- Walking the interval subscriptions ---- */
+
+/*
+ * A walk calls every subscription that overlaps its bracket and was there when
+ * it began. The tree changes meanwhile: nothing is frozen. Under subs->lock the
+ * walk notes the next few subscriptions in its slots and where it will go on,
+ * and drops the lock to call them. All who walk are on subs->walks, so that
+ * mmu_interval_notifier_remove() can find every trace of a subscription: it
+ * moves the cursor of a walk that would go on there, takes the subscription back
+ * out of slots, and waits only where the callback has begun.
+ *
+ * A slot holds the address of a subscription and, in its low bits, how far the
+ * walk has come with it. The walk and the remover meet in it by atomic
+ * operations:
+ *
+ *	walk				remover
+ *	----				-------
+ *	ini -> ini | RUNNING		ini -> 0, done
+ *	  callback			ini | RUNNING -> .. | AWAITED, wait
+ *	.. -> 0, wake up if AWAITED
+ *
+ * A subscription inserted after the walk began is passed over: its stamp is
+ * younger. Its own read_begin waits for the bracket, so it needs no call, and
+ * nobody can keep a walk going by inserting in front of it.
+ */
+
+/* Subscriptions called for one hold of the lock; 8 bytes of stack for each */
+#define MN_WALK_SLOTS	16
+
+#define MN_SLOT_RUNNING	1UL
+#define MN_SLOT_AWAITED	2UL
+
+struct mn_walk {
+	struct list_head node;
+	struct mmu_notifier_range *range;
+	struct interval_tree_node *cursor;	/* not yet in a slot, or NULL */
+	unsigned int nr;
+	unsigned long slots[MN_WALK_SLOTS];
+};
+
+static struct interval_tree_node *mn_walk_after(struct mn_walk *walk,
+						struct interval_tree_node *node)
+{
+	return interval_tree_iter_next(node, walk->range->start,
+				       walk->range->end - 1);
+}
+
+static void mn_walk_fill(struct mmu_notifier_subscriptions *subs,
+			 struct mn_walk *walk)
+{
+	struct mmu_interval_notifier *ini;
+
+	lockdep_assert_held(&subs->lock);
+
+	walk->nr = 0;
+	while (walk->cursor && walk->nr < MN_WALK_SLOTS) {
+		ini = container_of(walk->cursor, struct mmu_interval_notifier,
+				   interval_tree);
+		walk->cursor = mn_walk_after(walk, walk->cursor);
+		if (ini->born < walk->range->seq)
+			walk->slots[walk->nr++] = (unsigned long)ini;
+	}
+}
+
+static bool mn_walk_call(struct mmu_notifier_subscriptions *subs,
+			 struct mmu_notifier_range *range, unsigned long *slot)
+{
+	unsigned long addr = READ_ONCE(*slot);
+	struct mmu_interval_notifier *ini = (void *)addr;
+	bool done;
+
+	/* Taken back by a remover, now or a moment ago */
+	if (!addr || cmpxchg(slot, addr, addr | MN_SLOT_RUNNING) != addr)
+		return true;
+
+	done = ini->ops->invalidate(ini, range, range->seq);
+
+	/* @ini may be freed from here on, if somebody waits to remove it */
+	if (xchg(slot, 0) & MN_SLOT_AWAITED)
+		wake_up_all(&subs->removers);
+
+	return done || WARN_ON_ONCE(mmu_notifier_range_blockable(range));
+}
+
+static bool mn_walk_call_all(struct mmu_notifier_subscriptions *subs,
+			     struct mn_walk *walk)
+{
+	unsigned int i;
+
+	for (i = 0; i < walk->nr; i++) {
+		if (!mn_walk_call(subs, walk->range, &walk->slots[i]))
+			return false;
+	}
+	return true;
+}
+
+/* Entered with subs->lock held, left without */
+static int mn_walk(struct mmu_notifier_subscriptions *subs,
+		   struct mmu_notifier_range *range,
+		   struct interval_tree_node *first)
+	__releases(&subs->lock)
+{
+	struct mn_walk walk;
+	bool done;
+
+	walk.range = range;
+	walk.cursor = first;
+	list_add(&walk.node, &subs->walks);
+	do {
+		mn_walk_fill(subs, &walk);
+		spin_unlock(&subs->lock);
+		done = mn_walk_call_all(subs, &walk);
+		spin_lock(&subs->lock);
+	} while (done && walk.cursor);
+	list_del(&walk.node);
+	spin_unlock(&subs->lock);
+
+	return done ? 0 : -EAGAIN;
+}
+
+static int mn_itree_start(struct mmu_notifier_subscriptions *subs,
+			  struct mmu_notifier_range *range)
+{
+	struct interval_tree_node *first;
+	int ret;
+
+	/* The caller never closed it: leave the record as it is, it is sound */
+	if (WARN_ON_ONCE(range->flags & MMU_NOTIFIER_RANGE_RECORDED))
+		return 0;
+
+	spin_lock(&subs->lock);
+	mn_record(subs, range);
+	first = interval_tree_iter_first(&subs->itree, range->start,
+					 range->end - 1);
+	if (!first) {
+		spin_unlock(&subs->lock);
+		return 0;
+	}
+
+	ret = mn_walk(subs, range, first);
+	if (ret)
+		mn_unrecord(subs, range);
+	return ret;
+}
+
+/*
+ * Take @ini out of a slot of a walk. False if its callback is running; then the
+ * walk wakes up subs->removers when it is over.
+ */
+static bool mn_slot_take_back(unsigned long *slot,
+			      struct mmu_interval_notifier *ini)
+{
+	unsigned long addr = (unsigned long)ini;
+	unsigned long old = READ_ONCE(*slot), new;
+
+	do {
+		if ((old & ~(MN_SLOT_RUNNING | MN_SLOT_AWAITED)) != addr)
+			return true;
+		new = old == addr ? 0 : old | MN_SLOT_AWAITED;
+	} while (!try_cmpxchg(slot, &old, new));
+
+	return !new;
+}
+
+/* Take @ini out of every walk. False if one is inside its callback. */
+static bool mn_walks_take_back(struct mmu_notifier_subscriptions *subs,
+			       struct mmu_interval_notifier *ini)
+{
+	struct mn_walk *walk;
+	bool idle = true;
+	unsigned int i;
+
+	lockdep_assert_held(&subs->lock);
+
+	list_for_each_entry(walk, &subs->walks, node) {
+		if (walk->cursor == &ini->interval_tree)
+			walk->cursor = mn_walk_after(walk, walk->cursor);
+		for (i = 0; i < walk->nr; i++)
+			idle &= mn_slot_take_back(&walk->slots[i], ini);
+	}
+	return idle;
+}
+
+static bool mn_callbacks_over(struct mmu_notifier_subscriptions *subs,
+			      struct mmu_interval_notifier *ini)
+{
+	bool over;
+
+	spin_lock(&subs->lock);
+	over = mn_walks_take_back(subs, ini);
+	spin_unlock(&subs->lock);
+	return over;
+}
+
+/* ---- List subscriptions ---- */
+
+#define mn_for_each(mn, subs)						\
+	hlist_for_each_entry_srcu(mn, &(subs)->list, hlist,		\
+				  srcu_read_lock_held(&mn_srcu))
+
+/*
+ * One subscription refused: take back the starts that succeeded. They are the
+ * ones before it in the list, whose stamps are younger than its own. To stop at
+ * the stamp, not at the object, is right also when the object has been unlinked
+ * meanwhile; none can have been added, since the caller of the bracket keeps
+ * mm_take_all_locks() out.
+ */
+static void mn_list_undo(struct mmu_notifier_subscriptions *subs,
+			 struct mmu_notifier_range *range, u64 refused)
+{
+	struct mmu_notifier *mn;
+
+	mn_for_each(mn, subs) {
+		if (mn->born <= refused)
+			break;
+		if (mn->ops->invalidate_range_start &&
+		    mn->ops->invalidate_range_end)
+			mn->ops->invalidate_range_end(mn, range);
+	}
+}
+
+static int mn_list_start(struct mmu_notifier_subscriptions *subs,
+			 struct mmu_notifier_range *range)
+{
+	const struct mmu_notifier_ops *ops;
+	struct mmu_notifier *mn;
+	int idx, ret = 0;
+
+	idx = srcu_read_lock(&mn_srcu);
+	mn_for_each(mn, subs) {
+		ops = mn->ops;
+		if (!ops->invalidate_range_start)
+			continue;
+		ret = ops->invalidate_range_start(mn, range);
+		if (likely(!ret))
+			continue;
+		/* Who may wait has no reason to refuse, and is not heard */
+		if (WARN_ON_ONCE(mmu_notifier_range_blockable(range))) {
+			ret = 0;
+			continue;
+		}
+		/* Its end will not be called, but it looks as if it counted on it */
+		WARN_ON_ONCE(ops->invalidate_range_end);
+		mn_list_undo(subs, range, mn->born);
+		ret = -EAGAIN;
+		break;
+	}
+	srcu_read_unlock(&mn_srcu, idx);
+	return ret;
+}
+
+static void mn_list_end(struct mmu_notifier_subscriptions *subs,
+			struct mmu_notifier_range *range)
+{
+	struct mmu_notifier *mn;
+	int idx;
+
+	idx = srcu_read_lock(&mn_srcu);
+	mn_for_each(mn, subs) {
+		if (mn->ops->invalidate_range_end)
+			mn->ops->invalidate_range_end(mn, range);
+	}
+	srcu_read_unlock(&mn_srcu, idx);
+}
+
+/* ---- What core code calls ---- */
+
+static int mn_start_all(struct mmu_notifier_subscriptions *subs,
+			struct mmu_notifier_range *range)
+{
+	int ret;
+
+	/*
+	 * Intervals first: a driver that has both kinds may rely on its interval
+	 * callback having run when its list callback does. @recording needs no
+	 * barrier: it is set while mm_take_all_locks() keeps brackets out.
+	 */
+	if (READ_ONCE(subs->recording)) {
+		ret = mn_itree_start(subs, range);
+		if (ret)
+			return ret;
+	}
+	if (hlist_empty(&subs->list))
+		return 0;
+
+	ret = mn_list_start(subs, range);
+	if (ret && (range->flags & MMU_NOTIFIER_RANGE_RECORDED))
+		mn_unrecord(subs, range);
+	return ret;
+}
+
+int __mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range)
+{
+	struct mmu_notifier_subscriptions *subs = range->mm->notifier_subscriptions;
+	int ret;
+
+	if (mmu_notifier_range_blockable(range))
+		return mn_start_all(subs, range);
+
+	non_block_start();
+	ret = mn_start_all(subs, range);
+	non_block_end();
+	return ret;
+}
+
+void __mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range)
+{
+	struct mmu_notifier_subscriptions *subs = range->mm->notifier_subscriptions;
+
+	if (!hlist_empty(&subs->list)) {
+		lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
+		mn_list_end(subs, range);
+		lock_map_release(&__mmu_notifier_invalidate_range_start_map);
+	}
+	/*
+	 * The bit, not subs->recording, tells whether this bracket is on the
+	 * record: it may have begun before the mm had any subscription.
+	 */
+	if (range->flags & MMU_NOTIFIER_RANGE_RECORDED)
+		mn_unrecord(subs, range);
+}
+
+int __mmu_notifier_clear_flush_young(struct mm_struct *mm, unsigned long start,
+				     unsigned long end)
+{
+	struct mmu_notifier_subscriptions *subs = mm->notifier_subscriptions;
+	struct mmu_notifier *mn;
+	int idx, young = 0;
+
+	if (hlist_empty(&subs->list))
+		return 0;
+
+	idx = srcu_read_lock(&mn_srcu);
+	mn_for_each(mn, subs) {
+		if (mn->ops->clear_flush_young)
+			young |= mn->ops->clear_flush_young(mn, mm, start, end);
+	}
+	srcu_read_unlock(&mn_srcu, idx);
+	return young;
+}
+
+int __mmu_notifier_clear_young(struct mm_struct *mm, unsigned long start,
+			       unsigned long end)
+{
+	struct mmu_notifier_subscriptions *subs = mm->notifier_subscriptions;
+	struct mmu_notifier *mn;
+	int idx, young = 0;
+
+	if (hlist_empty(&subs->list))
+		return 0;
+
+	idx = srcu_read_lock(&mn_srcu);
+	mn_for_each(mn, subs) {
+		if (mn->ops->clear_young)
+			young |= mn->ops->clear_young(mn, mm, start, end);
+	}
+	srcu_read_unlock(&mn_srcu, idx);
+	return young;
+}
+
+int __mmu_notifier_test_young(struct mm_struct *mm, unsigned long address)
+{
+	struct mmu_notifier_subscriptions *subs = mm->notifier_subscriptions;
+	struct mmu_notifier *mn;
+	int idx, young = 0;
+
+	if (hlist_empty(&subs->list))
+		return 0;
+
+	idx = srcu_read_lock(&mn_srcu);
+	mn_for_each(mn, subs) {
+		if (mn->ops->test_young)
+			young = mn->ops->test_young(mn, mm, address);
+		/* There is nothing to clear: the first yes is the answer */
+		if (young)
+			break;
+	}
+	srcu_read_unlock(&mn_srcu, idx);
+	return young;
+}
+
+void __mmu_notifier_arch_invalidate_secondary_tlbs(struct mm_struct *mm,
+						   unsigned long start,
+						   unsigned long end)
+{
+	struct mmu_notifier_subscriptions *subs = mm->notifier_subscriptions;
+	struct mmu_notifier *mn;
+	int idx;
+
+	if (hlist_empty(&subs->list))
+		return;
+
+	idx = srcu_read_lock(&mn_srcu);
+	mn_for_each(mn, subs) {
+		if (mn->ops->arch_invalidate_secondary_tlbs)
+			mn->ops->arch_invalidate_secondary_tlbs(mn, mm, start,
+								end);
+	}
+	srcu_read_unlock(&mn_srcu, idx);
+}
+
+/* ---- The end of an address space ---- */
+
+static void mn_unlink(struct mmu_notifier_subscriptions *subs,
+		      struct mmu_notifier *mn)
+{
+	spin_lock(&subs->lock);
+	/* No-op if exit or an earlier call has done it */
+	hlist_del_init_rcu(&mn->hlist);
+	spin_unlock(&subs->lock);
+}
+
+/*
+ * Call release if nobody has: exit and mmu_notifier_unregister() may meet. Who
+ * comes second does not call, and waits for the first by its grace period: the
+ * call is inside a read section.
+ */
+static void mn_call_release(struct mmu_notifier_subscriptions *subs,
+			    struct mmu_notifier *mn, struct mm_struct *mm)
+{
+	bool released;
+
+	spin_lock(&subs->lock);
+	released = mn->released;
+	mn->released = true;
+	spin_unlock(&subs->lock);
+
+	if (!released && mn->ops->release)
+		mn->ops->release(mn, mm);
+}
+
+static void mn_list_release(struct mmu_notifier_subscriptions *subs,
+			    struct mm_struct *mm)
+{
+	struct mmu_notifier *mn;
+	int idx;
+
+	idx = srcu_read_lock(&mn_srcu);
+	mn_for_each(mn, subs)
+		mn_call_release(subs, mn, mm);
+
+	spin_lock(&subs->lock);
+	while (!hlist_empty(&subs->list))
+		hlist_del_init_rcu(subs->list.first);
+	spin_unlock(&subs->lock);
+	srcu_read_unlock(&mn_srcu, idx);
+	/*
+	 * The pages are freed next. No callback may run after that: neither one
+	 * of a walk that is under way, nor a release that
+	 * mmu_notifier_unregister() has begun.
+	 */
+	synchronize_srcu(&mn_srcu);
+}
+
+/* Interval subscriptions hear of the exit as of a change to everything */
+static void mn_itree_release(struct mmu_notifier_subscriptions *subs,
+			     struct mm_struct *mm)
+{
+	struct mmu_notifier_range range;
+
+	mmu_notifier_range_init(&range, MMU_NOTIFY_RELEASE,
+				MMU_NOTIFIER_RANGE_BLOCKABLE, mm, 0, ULONG_MAX);
+	lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
+	mn_itree_start(subs, &range);
+	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
+	mn_unrecord(subs, &range);
+}
+
+/*
+ * The last user of @mm is gone and its pages will be freed. List subscriptions
+ * are ended here, interval subscriptions stay until their drivers remove them.
+ */
+void __mmu_notifier_release(struct mm_struct *mm)
+{
+	struct mmu_notifier_subscriptions *subs = mm->notifier_subscriptions;
+
+	if (READ_ONCE(subs->recording))
+		mn_itree_release(subs, mm);
+	if (!hlist_empty(&subs->list))
+		mn_list_release(subs, mm);
+}
+
+/* From __mmdrop(), in any context: nothing here may sleep */
+void __mmu_notifier_subscriptions_destroy(struct mm_struct *mm)
+{
+	struct mmu_notifier_subscriptions *subs = mm->notifier_subscriptions;
+
+	WARN_ON_ONCE(!hlist_empty(&subs->list));
+	WARN_ON_ONCE(!RB_EMPTY_ROOT(&subs->itree.rb_root));
+	/* A bracket without its end has left its record on a dead stack */
+	WARN_ON_ONCE(subs->nr_inflight);
+	mm->notifier_subscriptions = LIST_POISON1;
+	kfree(subs);
+}
+
+/* ---- Subscribing ---- */
+
+static struct mmu_notifier_subscriptions *mn_subscriptions_alloc(void)
+{
+	struct mmu_notifier_subscriptions *subs;
+
+	subs = kzalloc(sizeof(*subs), GFP_KERNEL);
+	if (!subs)
+		return NULL;
+
+	INIT_HLIST_HEAD(&subs->list);
+	spin_lock_init(&subs->lock);
+	subs->clock = MN_CLOCK_START;
+	INIT_LIST_HEAD(&subs->inflight);
+	INIT_LIST_HEAD(&subs->walks);
+	INIT_LIST_HEAD(&subs->readers);
+	init_waitqueue_head(&subs->removers);
+	subs->itree = RB_ROOT_CACHED;
+	return subs;
+}
+
+static void mn_link(struct mmu_notifier_subscriptions *subs,
+		    struct mmu_notifier *mn, struct mm_struct *mm)
+{
+	mmgrab(mm);
+	mn->mm = mm;
+	mn->users = 1;
+	mn->released = false;
+
+	spin_lock(&subs->lock);
+	mn->born = mn_tick(subs);
+	hlist_add_head_rcu(&mn->hlist, &subs->list);
+	spin_unlock(&subs->lock);
+}
+
+/*
+ * Bring in what must not come while a bracket is in flight: list subscription
+ * @mn, which would see an end without its start, or, if that is NULL, recording,
+ * which would miss one. Brackets hold one of the locks that mm_take_all_locks()
+ * takes.
+ */
+static int mn_subscribe(struct mm_struct *mm, struct mmu_notifier *mn)
+{
+	struct mmu_notifier_subscriptions *subs = mm->notifier_subscriptions;
+	struct mmu_notifier_subscriptions *fresh = NULL;
+	int ret;
+
+	mmap_assert_write_locked(mm);
+
+	if (!subs) {
+		fresh = mn_subscriptions_alloc();
+		if (!fresh)
+			return -ENOMEM;
+		subs = fresh;
+	}
+
+	ret = mm_take_all_locks(mm);
+	if (ret) {
+		kfree(fresh);
+		return ret;
+	}
+	if (mn)
+		mn_link(subs, mn, mm);
+	else
+		WRITE_ONCE(subs->recording, true);
+	if (fresh) {
+		/* Pairs with mm_has_notifiers() and mn_recording(), lockless */
+		smp_store_release(&mm->notifier_subscriptions, fresh);
+	}
+	mm_drop_all_locks(mm);
+
+	return 0;
+}
+
+static bool mn_ops_valid(const struct mmu_notifier_ops *ops)
+{
+	return !ops->arch_invalidate_secondary_tlbs ||
+	       !(ops->invalidate_range_start || ops->invalidate_range_end);
+}
+
+/**
+ * __mmu_notifier_register() - add a list subscription, mmap lock held
+ * @mn: with ops set; the other members need no initial value
+ * @mm: the address space, pinned by mm_users
+ *
+ * As mmu_notifier_register(), for callers who hold the mmap lock.
+ *
+ * Context: Process context, may sleep; the mmap lock of @mm is held for writing.
+ * Return: 0, or an error as of mmu_notifier_register().
+ */
+int __mmu_notifier_register(struct mmu_notifier *mn, struct mm_struct *mm)
+{
+	INIT_HLIST_NODE(&mn->hlist);
+	mn->mm = NULL;
+
+	if (atomic_read(&mm->mm_users) <= 0 || !mn_ops_valid(mn->ops))
+		return -EINVAL;
+
+	return mn_subscribe(mm, mn);
+}
+EXPORT_SYMBOL_GPL(__mmu_notifier_register);
+
+/**
+ * mmu_notifier_register() - add a list subscription
+ * @mn: with ops set; the other members need no initial value
+ * @mm: the address space, pinned by mm_users
+ *
+ * From the return on, @mn hears of every change to the page tables of @mm. No
+ * bracket is in flight at that moment: the first event of @mn is never an end.
+ * The subscription ends by mmu_notifier_unregister(), or by mmu_notifier_put().
+ *
+ * Context: Process context, may sleep; takes the mmap lock for writing.
+ * Return: 0; -ENOMEM; -EINTR on a pending signal; -EINVAL if nobody uses @mm any
+ * more or if the ops exclude each other, see &struct mmu_notifier_ops.
+ */
+int mmu_notifier_register(struct mmu_notifier *mn, struct mm_struct *mm)
+{
+	int ret;
+
+	mmap_write_lock(mm);
+	ret = __mmu_notifier_register(mn, mm);
+	mmap_write_unlock(mm);
+	return ret;
+}
+EXPORT_SYMBOL_GPL(mmu_notifier_register);
+
+/**
+ * mmu_notifier_unregister() - end a list subscription and wait
+ * @mn: the subscription
+ * @mm: the address space it was registered with; need not have users any more
+ *
+ * Calls release unless exit has done so. On return no callback of @mn runs or
+ * will run, and its pin on @mm is gone. Does nothing if the registration of @mn
+ * had failed.
+ *
+ * Context: Process context, sleeps; not from a callback of a list subscription.
+ */
+void mmu_notifier_unregister(struct mmu_notifier *mn, struct mm_struct *mm)
+{
+	struct mmu_notifier_subscriptions *subs;
+	int idx;
+
+	if (!mn->mm)
+		return;
+
+	subs = mm->notifier_subscriptions;
+	/*
+	 * Release before unlinking: exit, if it comes now, still finds @mn and
+	 * by that knows that it has to wait.
+	 */
+	idx = srcu_read_lock(&mn_srcu);
+	mn_call_release(subs, mn, mm);
+	srcu_read_unlock(&mn_srcu, idx);
+	mn_unlink(subs, mn);
+	synchronize_srcu(&mn_srcu);
+	mmdrop(mm);
+}
+EXPORT_SYMBOL_GPL(mmu_notifier_unregister);
+
+/* The subscription of @ops with one more reference, NULL, or an ERR_PTR() */
+static struct mmu_notifier *mn_find_get(struct mmu_notifier_subscriptions *subs,
+					const struct mmu_notifier_ops *ops)
+{
+	struct mmu_notifier *mn;
+
+	spin_lock(&subs->lock);
+	hlist_for_each_entry(mn, &subs->list, hlist) {
+		if (mn->ops == ops)
+			break;
+	}
+	if (mn && mn->users == UINT_MAX)
+		mn = ERR_PTR(-EOVERFLOW);
+	else if (mn)
+		mn->users++;
+	spin_unlock(&subs->lock);
+	return mn;
+}
+
+/**
+ * mmu_notifier_get_locked() - mmu_notifier_get(), mmap lock held
+ * @ops: callbacks; must have alloc_notifier and free_notifier
+ * @mm: the address space, pinned by mm_users
+ *
+ * Context: Process context, may sleep; the mmap lock of @mm is held for writing.
+ * Return: the subscription with one more reference; ERR_PTR() of what
+ * alloc_notifier returned, of an error of mmu_notifier_register(), or of
+ * -EOVERFLOW if there are too many references.
+ */
+struct mmu_notifier *mmu_notifier_get_locked(const struct mmu_notifier_ops *ops,
+					     struct mm_struct *mm)
+{
+	struct mmu_notifier *mn;
+	int ret;
+
+	mmap_assert_write_locked(mm);
+
+	if (mm->notifier_subscriptions) {
+		mn = mn_find_get(mm->notifier_subscriptions, ops);
+		if (mn)
+			return mn;
+	}
+
+	mn = ops->alloc_notifier(mm);
+	if (IS_ERR(mn))
+		return mn;
+	mn->ops = ops;
+	ret = __mmu_notifier_register(mn, mm);
+	if (ret) {
+		/* mn->mm for a free_notifier that looks at it */
+		mn->mm = mm;
+		ops->free_notifier(mn);
+		return ERR_PTR(ret);
+	}
+	return mn;
+}
+EXPORT_SYMBOL_GPL(mmu_notifier_get_locked);
+
+static void mn_free(struct rcu_head *rcu)
+{
+	struct mmu_notifier *mn = container_of(rcu, struct mmu_notifier, rcu);
+	struct mm_struct *mm = mn->mm;
+
+	if (mn->ops->free_notifier)
+		mn->ops->free_notifier(mn);
+	mmdrop(mm);
+}
+
+/**
+ * mmu_notifier_put() - drop a reference to a list subscription
+ * @mn: from mmu_notifier_get(), or registered and held by its one reference
+ *
+ * The last reference ends the subscription without calling release. When no
+ * callback can run on it any more, free_notifier is called; until then callbacks
+ * may still run. A module waits by mmu_notifier_synchronize() before it goes.
+ *
+ * Context: Does not sleep; may be called from release and with any lock held
+ * that free_notifier does not take.
+ */
+void mmu_notifier_put(struct mmu_notifier *mn)
+{
+	struct mmu_notifier_subscriptions *subs = mn->mm->notifier_subscriptions;
+	bool last;
+
+	spin_lock(&subs->lock);
+	last = !WARN_ON_ONCE(!mn->users) && !--mn->users;
+	if (last)
+		hlist_del_init_rcu(&mn->hlist);
+	spin_unlock(&subs->lock);
+
+	if (last)
+		call_srcu(&mn_srcu, &mn->rcu, mn_free);
+}
+EXPORT_SYMBOL_GPL(mmu_notifier_put);
+
+/**
+ * mmu_notifier_synchronize() - wait for what mmu_notifier_put() has begun
+ *
+ * On return every free_notifier call has returned that a put before this call
+ * has made due: the module with that function may be unloaded.
+ *
+ * Context: Process context, sleeps.
+ */
+void mmu_notifier_synchronize(void)
+{
+	srcu_barrier(&mn_srcu);
+}
+EXPORT_SYMBOL_GPL(mmu_notifier_synchronize);
+
+static bool mn_recording(struct mm_struct *mm)
+{
+	struct mmu_notifier_subscriptions *subs;
+
+	/* Pairs with the release in mn_subscribe() */
+	subs = smp_load_acquire(&mm->notifier_subscriptions);
+	return subs && READ_ONCE(subs->recording);
+}
+
+static void mn_interval_link(struct mmu_interval_notifier *ini,
+			     struct mm_struct *mm, unsigned long start,
+			     unsigned long last,
+			     const struct mmu_interval_notifier_ops *ops)
+{
+	struct mmu_notifier_subscriptions *subs = mm->notifier_subscriptions;
+
+	mmgrab(mm);
+	ini->mm = mm;
+	ini->ops = ops;
+	ini->interval_tree.start = start;
+	ini->interval_tree.last = last;
+
+	spin_lock(&subs->lock);
+	/*
+	 * A fresh sequence value, so that a driver that kept one from an earlier
+	 * insertion of the same object finds a collision.
+	 */
+	ini->born = mn_tick(subs);
+	WRITE_ONCE(ini->seq, ini->born);
+	interval_tree_insert(&ini->interval_tree, &subs->itree);
+	spin_unlock(&subs->lock);
+}
+
+static int mn_interval_check(struct mm_struct *mm, unsigned long start,
+			     unsigned long length, unsigned long *last,
+			     const struct mmu_interval_notifier_ops *ops)
+{
+	if (!length || check_add_overflow(start, length - 1, last))
+		return -EOVERFLOW;
+	if (!ops || !ops->invalidate || atomic_read(&mm->mm_users) <= 0)
+		return -EINVAL;
+	return 0;
+}
+
+/**
+ * mmu_interval_notifier_insert() - add an interval subscription
+ * @ini: the subscription; need not be initialised, left untouched on error
+ * @mm: the address space, pinned by mm_users
+ * @start: first byte of the interval
+ * @length: in bytes
+ * @ops: with the invalidate callback
+ *
+ * The driver holds no mapping of the interval yet: it gets them by
+ * collision-retry, beginning with mmu_interval_read_begin(). An invalidation
+ * that is in flight now does not call @ini; mmu_interval_read_begin() waits for
+ * it. An object that has been removed may be inserted again.
+ *
+ * Context: Process context, may sleep. The first insertion on an mm takes the
+ * mmap lock for writing, further ones do not.
+ * Return: 0; -EOVERFLOW if @length is 0 or the interval wraps; -EINVAL if there
+ * is no callback or nobody uses @mm any more; -ENOMEM; -EINTR on a pending
+ * signal.
+ */
+int mmu_interval_notifier_insert(struct mmu_interval_notifier *ini,
+				 struct mm_struct *mm, unsigned long start,
+				 unsigned long length,
+				 const struct mmu_interval_notifier_ops *ops)
+{
+	unsigned long last;
+	int ret;
+
+	might_lock(&mm->mmap_lock);
+
+	ret = mn_interval_check(mm, start, length, &last, ops);
+	if (ret)
+		return ret;
+
+	if (!mn_recording(mm)) {
+		mmap_write_lock(mm);
+		ret = mn_recording(mm) ? 0 : mn_subscribe(mm, NULL);
+		mmap_write_unlock(mm);
+		if (ret)
+			return ret;
+	}
+	mn_interval_link(ini, mm, start, last, ops);
+	return 0;
+}
+EXPORT_SYMBOL_GPL(mmu_interval_notifier_insert);
+
+/**
+ * mmu_interval_notifier_insert_locked() - add a subscription, mmap lock held
+ * @ini: the subscription; need not be initialised, left untouched on error
+ * @mm: the address space, pinned by mm_users
+ * @start: first byte of the interval
+ * @length: in bytes
+ * @ops: with the invalidate callback
+ *
+ * As mmu_interval_notifier_insert(), for callers who hold the mmap lock.
+ *
+ * Context: Process context, may sleep; the mmap lock of @mm is held for writing.
+ * Return: as mmu_interval_notifier_insert().
+ */
+int mmu_interval_notifier_insert_locked(struct mmu_interval_notifier *ini,
+					struct mm_struct *mm,
+					unsigned long start,
+					unsigned long length,
+					const struct mmu_interval_notifier_ops *ops)
+{
+	unsigned long last;
+	int ret;
+
+	mmap_assert_write_locked(mm);
+
+	ret = mn_interval_check(mm, start, length, &last, ops);
+	if (!ret && !mn_recording(mm))
+		ret = mn_subscribe(mm, NULL);
+	if (!ret)
+		mn_interval_link(ini, mm, start, last, ops);
+	return ret;
+}
+EXPORT_SYMBOL_GPL(mmu_interval_notifier_insert_locked);
+
+/* Off the tree and out of every walk; false if a callback is running */
+static bool mn_interval_unlink(struct mmu_notifier_subscriptions *subs,
+			       struct mmu_interval_notifier *ini)
+{
+	bool idle;
+
+	spin_lock(&subs->lock);
+	/* Before it leaves the tree: a cursor moves on from its place in it */
+	idle = mn_walks_take_back(subs, ini);
+	interval_tree_remove(&ini->interval_tree, &subs->itree);
+	RB_CLEAR_NODE(&ini->interval_tree.rb);
+	spin_unlock(&subs->lock);
+	return idle;
+}
+
+/**
+ * mmu_interval_notifier_remove() - end an interval subscription
+ * @ini: the subscription
+ *
+ * On return no callback of @ini runs or will run, and its pin on the mm is gone.
+ * Waits only for a callback that is running on @ini itself, on however many
+ * CPUs, not for the end of any invalidation. The mm member is left for the
+ * driver to clear. Does nothing if @ini is not inserted: zeroed, or removed
+ * before.
+ *
+ * Context: May sleep; not from a callback of @ini, nor with a lock held that its
+ * callback takes. The mmap lock may be held.
+ */
+void mmu_interval_notifier_remove(struct mmu_interval_notifier *ini)
+{
+	struct mm_struct *mm = ini->mm;
+	struct mmu_notifier_subscriptions *subs;
+
+	might_sleep();
+
+	if (!mm || RB_EMPTY_NODE(&ini->interval_tree.rb))
+		return;
+
+	lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
+	subs = mm->notifier_subscriptions;
+	if (!mn_interval_unlink(subs, ini))
+		wait_event(subs->removers, mn_callbacks_over(subs, ini));
+	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
+
+	mmdrop(mm);
+}
+EXPORT_SYMBOL_GPL(mmu_interval_notifier_remove);

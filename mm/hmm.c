@@ -269,6 +269,9 @@ static int hmm_step_pmd(struct hmm_walk *walk, pud_t *pudp, unsigned long next)
 
 	if (pmd_none(pmd) || is_pmd_migration_entry(pmd))
 		return hmm_fill_missing(walk, next);
+	/* First: what is not present may have any other bit set */
+	if (!pmd_present(pmd))
+		return hmm_fill_error(walk, next);
 	if (pmd_trans_huge(pmd) || pmd_devmap(pmd)) {
 		if (pmd_protnone(pmd))
 			return hmm_fill_missing(walk, next);
@@ -277,7 +280,7 @@ static int hmm_step_pmd(struct hmm_walk *walk, pud_t *pudp, unsigned long next)
 		return hmm_fill_leaf(walk, next, pmd_pfn(pmd), pmd_write(pmd),
 				     PMD_SHIFT - PAGE_SHIFT);
 	}
-	if (!pmd_present(pmd) || pmd_bad(pmd))
+	if (pmd_bad(pmd))
 		return hmm_fill_error(walk, next);
 	return hmm_step_ptes(walk, pmdp, next);
 }
@@ -289,13 +292,15 @@ static int hmm_step_pud(struct hmm_walk *walk, p4d_t *p4dp, unsigned long next)
 
 	if (pud_none(pud))
 		return hmm_fill_missing(walk, next);
+	if (!pud_present(pud))
+		return hmm_fill_error(walk, next);
 	if (pud_trans_huge(pud) || pud_devmap(pud)) {
 		if (pud_special(pud))
 			return hmm_fill_error(walk, next);
 		return hmm_fill_leaf(walk, next, pud_pfn(pud), pud_write(pud),
 				     PUD_SHIFT - PAGE_SHIFT);
 	}
-	if (!pud_present(pud) || pud_bad(pud))
+	if (pud_bad(pud))
 		return hmm_fill_error(walk, next);
 	return hmm_step_pmd(walk, pudp, next);
 }

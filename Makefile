@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Two verbs for the first minute, 'make demo' and 'make check'; 'make help' lists
+# the rest. The work is done by harness/.
+
+VERBS := tree config kernel demo check test shell gdb um users docs lint selfcheck
+
+# Handed to the harness, as in any kernel build.
+export ARCH CROSS_COMPILE KSRC TREE O V T CONFIG CPUS JOBS APPEND BUILD
+
+help:
+	@cat harness/help.txt
+
+deps:
+	@harness/deps.sh
+
+$(VERBS): deps
+	@python3 -B harness/main.py $@
+
+clean:
+	rm -rf $(or $(BUILD),build)
+
+.DEFAULT_GOAL := help
+.PHONY: help deps clean $(VERBS)

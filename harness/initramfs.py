@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The guest's file system: a cpio made by the kernel's own gen_init_cpio from a
+list, with a static busybox, our init, and kselftest's installed tests."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from common import BUILD_FAILED, ENVIRONMENT, HARNESS, Trouble
+
+BUSYBOX = ("/usr/bin/busybox", "/bin/busybox")
+DIRS = ("/bin", "/sbin", "/usr", "/usr/bin", "/usr/sbin", "/dev", "/proc", "/sys",
+        "/tmp", "/mnt", "/root", "/etc", "/lib", "/kselftest")
+
+
+def busybox():
+    for path in BUSYBOX:
+        if os.path.isfile(path):
+            return path
+    raise Trouble(ENVIRONMENT, "busybox-static is missing: run 'make deps'")
+
+
+def spec(install, extra=()):
+    """gen_init_cpio's list. `install` is kselftest's install directory."""
+    lines = [f"dir {d} 755 0 0" for d in DIRS]
+    lines += ["nod /dev/console 600 0 0 c 5 1",
+              f"file /bin/busybox {busybox()} 755 0 0",
+              "slink /bin/sh busybox 777 0 0",
+              f"file /init {HARNESS}/guest/init 755 0 0",
+              f"file /usr/bin/timeout {HARNESS}/guest/timeout 755 0 0",
+              f"file /etc/passwd {HARNESS}/guest/passwd 644 0 0",
+              f"file /etc/group {HARNESS}/guest/group 644 0 0"]
+    for inside, outside in extra:
+        lines.append(f"file {inside} {outside} 755 0 0")
+    if install and install.is_dir():
+        lines += installed(install)
+    return "\n".join(lines) + "\n"
+
+
+def installed(install):
+    lines = []
+    for top, dirs, files in os.walk(install):
+        dirs.sort()
+        inside = Path("/kselftest") / Path(top).relative_to(install)
+        if str(inside) != "/kselftest":
+            lines.append(f"dir {inside} 755 0 0")
+        for name in sorted(files):
+            path = Path(top) / name
+            mode = "755" if os.access(path, os.X_OK) else "644"
+            lines.append(f"file {inside / name} {path} {mode} 0 0")
+    return lines
+
+
+def build(obj, install, extra=()):
+    """Make obj/hmm-initramfs.cpio and return its path."""
+    tool = obj / "usr/gen_init_cpio"
+    if not tool.is_file():
+        raise Trouble(BUILD_FAILED, f"{tool} is missing: the kernel is not built")
+    listing = obj / "hmm-initramfs.list"
+    listing.write_text(spec(install, extra))
+    target = obj / "hmm-initramfs.cpio"
+    with open(target, "wb") as out:
+        done = subprocess.run([tool, listing], stdout=out, stderr=subprocess.PIPE,
+                              check=False)
+    if done.returncode:
+        raise Trouble(BUILD_FAILED, "gen_init_cpio: " + done.stderr.decode())
+    return target
+
+
+def check_static(install):
+    """Names of installed binaries that need a dynamic loader."""
+    bad = []
+    if shutil.which("readelf") is None:
+        return bad
+    for top, _, files in os.walk(install):
+        for name in files:
+            path = Path(top) / name
+            with open(path, "rb") as file:
+                if file.read(4) != b"\x7fELF":
+                    continue
+            text = subprocess.run(["readelf", "-lW", path], capture_output=True,
+                                  text=True, check=False).stdout
+            if "INTERP" in text:
+                bad.append(name)
+    return bad

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Calls of the kernel's own build: the kernel, its self tests, single objects."""
+
+import shutil
+
+from common import BUILD, BUILD_FAILED, Trouble, build_env, have, require_status, run
+
+IMAGES = {"x86_64": "arch/x86/boot/bzImage", "arm64": "arch/arm64/boot/Image"}
+
+
+def env():
+    """kbuild's environment; ccache is told to see past where the clone lies."""
+    values = build_env()
+    values.setdefault("CCACHE_BASEDIR", str(BUILD))
+    values.setdefault("CCACHE_NOHASHDIR", "1")
+    return values
+
+
+def compiler(settings):
+    """The compilers, behind ccache where it is installed."""
+    gcc = f"{settings.cross}gcc"
+    if not have("ccache"):
+        return [f"CC={gcc}"] if settings.cross else []
+    return [f"CC=ccache {gcc}", "HOSTCC=ccache gcc"]
+
+
+def argv(settings, config, targets, *more):
+    """A make command line in the tree for one configuration."""
+    line = ["make", "-C", settings.tree, f"O={settings.obj(config)}",
+            f"ARCH={settings.arch}", f"-j{settings.jobs}",
+            "KBUILD_BUILD_USER=hmm", "KBUILD_BUILD_HOST=hmm"]
+    if settings.cross:
+        line.append(f"CROSS_COMPILE={settings.cross}")
+    if settings.verbose:
+        line.append("V=1")
+    return [*line, *compiler(settings), *more, *targets]
+
+
+def image(settings, config):
+    path = settings.obj(config) / IMAGES.get(settings.arch, "vmlinux")
+    return path
+
+
+def build_kernel(settings, config, log):
+    """The kernel image, vmlinux beside it, and the user-space headers."""
+    targets = [image(settings, config).name, "headers"]
+    status, tail = run(argv(settings, config, targets), f"kernel({config})", log,
+                       settings.verbose, env=env())
+    require_status(status, tail, f"building the {config} kernel", log)
+    return image(settings, config)
+
+
+def selftests(settings, config, collection, install, log, *more):
+    """Build one kselftest collection and install it as `install`."""
+    shutil.rmtree(install, ignore_errors=True)
+    line = ["make", "-C", settings.tree / "tools/testing/selftests",
+            f"O={settings.obj(config)}", f"ARCH={settings.arch}",
+            f"-j{settings.jobs}", f"TARGETS={collection}", "FORCE_TARGETS=1",
+            f"INSTALL_PATH={install}", f"KSFT_INSTALL_PATH={install}", *more]
+    if settings.cross:
+        line.append(f"CROSS_COMPILE={settings.cross}")
+    status, tail = run([*line, "install"], f"selftests({collection})", log,
+                       settings.verbose, env=env())
+    require_status(status, tail, f"building the self tests of {collection}", log)
+    if not (install / "kselftest-list.txt").is_file():
+        raise Trouble(BUILD_FAILED, f"{install} has no list of tests")

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What tools say of our files: checkpatch, kernel-doc, shellcheck, sparse, Sphinx.
+
+They run on the files as they lie in the tree, and only what they say of ours
+counts.
+"""
+
+import re
+import subprocess
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+
+import kbuild
+import tree
+import verdict as verdicts
+from common import BUILD, HARNESS, REPO, Heartbeat, have, read_text, run
+
+# Said of every new file; MAINTAINERS is merged rather than patched.
+IGNORED = "FILE_PATH_CHANGES"
+
+
+def ours(*suffixes):
+    return [p for p in tree.overlay_files(REPO) if p.endswith(suffixes)]
+
+
+def kernel_sources():
+    return [p for p in ours(".c", ".h") if p.startswith(("mm/", "include/", "lib/"))]
+
+
+def note(log, text):
+    with open(log, "a", encoding="utf-8") as out:
+        out.write(text + "\n")
+
+
+def verdict_of(verdict, name, complaints, log):
+    """Passed when a tool has no complaints; otherwise the first one is shown."""
+    if not complaints:
+        verdict.passed.append(name)
+        return
+    note(log, "\n".join(complaints))
+    more = f" (and {len(complaints) - 1} more in {log})" if len(complaints) > 1 else ""
+    verdict.fail(name, complaints[0] + more)
+
+
+def checkpatch(settings, path):
+    done = subprocess.run(["perl", "scripts/checkpatch.pl", "--strict", "--terse",
+                           "--no-summary", "--show-types", "--ignore", IGNORED,
+                           "-f", path], cwd=settings.tree, capture_output=True,
+                          text=True, check=False)
+    return [l for l in (done.stdout + done.stderr).splitlines() if l.strip()]
+
+
+def kernel_doc(settings, path):
+    done = subprocess.run(["scripts/kernel-doc", "-Wall", "-none", path],
+                          cwd=settings.tree, capture_output=True, text=True,
+                          check=False)
+    return [l for l in done.stderr.splitlines() if l.strip()]
+
+
+def shellcheck(path):
+    done = subprocess.run(["shellcheck", "-f", "gcc", path], capture_output=True,
+                          text=True, check=False)
+    return done.stdout.splitlines()
+
+
+def shell_scripts():
+    found = [HARNESS / "deps.sh", HARNESS / "guest/init", HARNESS / "guest/timeout",
+             REPO / ".ci/run"]
+    return [p for p in found + [REPO / p for p in ours(".sh")] if p.is_file()]
+
+
+def everything(settings, log):
+    """All but sparse, which needs a configured tree."""
+    verdict = verdicts.Verdict()
+    jobs = [(f"checkpatch: {p}", checkpatch, (settings, p)) for p in ours(".c", ".h")]
+    jobs += [(f"kernel-doc: {p}", kernel_doc, (settings, p)) for p in kernel_sources()]
+    for path in shell_scripts():
+        name = f"shellcheck: {Path(path).relative_to(REPO)}"
+        if have("shellcheck"):
+            jobs.append((name, shellcheck, (path,)))
+        else:
+            verdict.skipped.append((name, "shellcheck is not installed"))
+    heart = Heartbeat("lint")
+    with ThreadPoolExecutor(settings.jobs) as pool:
+        pending = [(name, pool.submit(tool, *args)) for name, tool, args in jobs]
+        for name, job in pending:
+            while not job.done():
+                heart.beat(name)
+                wait([job], timeout=1)
+            verdict_of(verdict, name, job.result(), log)
+    for litter in settings.tree.glob(".checkpatch-camelcase.*"):
+        litter.unlink()
+    return verdict
+
+
+def sparse(settings, log):
+    """Build our objects once more under sparse."""
+    verdict = verdicts.Verdict()
+    if not have("sparse"):
+        verdict.skipped.append(("sparse", "sparse is not installed"))
+        return verdict
+    objects = [p[:-2] + ".o" for p in ours(".c") if p.startswith(("mm/", "lib/"))]
+    status, tail = run(kbuild.argv(settings, "plain", objects, "C=2"), "sparse", log,
+                       settings.verbose, env=kbuild.env())
+    text = read_text(log)
+    if status:
+        verdict.fail("sparse", tail.splitlines()[-1] if tail else "failed")
+    for path in objects:
+        source = path[:-2] + ".c"
+        said = re.findall(rf"^.*{re.escape(source)}:\d+:\d+: .*$", text, re.M)
+        verdict_of(verdict, f"sparse: {source}", said, log)
+    return verdict
+
+
+DOC_FILES = re.compile(r"Documentation/vm/|Documentation/mm/(?:hmm|mmu_notifier)|"
+                       r"mm/hmm|mm/mmu_notifier|linux/(?:hmm|mmu_notifier)|vm/\w+\.rst")
+
+
+def docs(settings, log):
+    """htmldocs of mm and vm: no warning may touch our files."""
+    verdict = verdicts.Verdict()
+    obj = BUILD / "obj-docs"
+    argv = ["make", "-C", settings.tree, f"O={obj}", f"-j{settings.jobs}",
+            "SPHINXDIRS=mm vm", "PYTHON3=/usr/bin/python3", "htmldocs"]
+    status, tail = run(argv, "docs", log, settings.verbose, env=kbuild.env())
+    if status:
+        verdict.fail("docs: htmldocs", (tail.splitlines() or ["failed"])[-1])
+    warnings = [l for l in read_text(log).splitlines()
+                if re.search(r"WARNING|ERROR|warning:", l) and DOC_FILES.search(l)]
+    for name in ("mm", "vm"):
+        mine = [w for w in warnings if f"/{name}/" in w]
+        verdict_of(verdict, f"docs: {name}", mine, log)
+    rest = [w for w in warnings if "/mm/" not in w and "/vm/" not in w]
+    if rest:
+        verdict_of(verdict, "docs: others", rest, log)
+    return verdict

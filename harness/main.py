@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The verbs. Each is a function of the settings that returns an exit code."""
+
+import signal
+import sys
+
+import config as configs
+import kbuild
+import runs
+import tree
+from common import (BUILD, OK, USAGE, Settings, Trouble, main_guard, say)
+
+
+def verb_tree(settings):
+    changed = tree.ensure_tree(settings)
+    say(f"{settings.tree}: {len(changed)} files brought up to date")
+    return OK
+
+
+def log_for(name):
+    path = BUILD / "log" / f"{name}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    return path
+
+
+def verb_config(settings):
+    tree.ensure_tree(settings)
+    dot = configs.ensure_config(settings, settings.config, log_for("config"))
+    say(f"{dot}: as requested")
+    return OK
+
+
+def verb_kernel(settings):
+    image = make_kernel(settings, settings.config)
+    say(f"kernel: {image}")
+    return OK
+
+
+def make_kernel(settings, config):
+    tree.ensure_tree(settings)
+    log = log_for(f"kernel-{config}")
+    configs.ensure_config(settings, config, log)
+    return kbuild.build_kernel(settings, config, log)
+
+
+def verb_test(settings):
+    """KUnit suites and self tests whose names match T; all of them without."""
+    make_kernel(settings, settings.config)
+    kunit, selftests = runs.select(settings)
+    verdict, run = runs.test_boot(settings, settings.config, settings.cpus,
+                                  kunit, selftests)
+    runs.report(settings, [(run.title, verdict, run)])
+    return verdict.code
+
+
+def verb_demo(settings):
+    make_kernel(settings, settings.config)
+    return runs.demo(settings)
+
+
+def verb_shell(settings):
+    make_kernel(settings, settings.config)
+    return runs.shell(settings)
+
+
+def verb_gdb(settings):
+    make_kernel(settings, settings.config)
+    return runs.debugger(settings)
+
+
+def verb_check(settings):
+    import check
+    return check.everything(settings)
+
+
+def single(name):
+    """A verb that is one phase of 'make check'."""
+    def verb(settings):
+        import check
+        return check.only(settings, name)
+    return verb
+
+
+VERBS = {
+    "tree": verb_tree, "config": verb_config, "kernel": verb_kernel,
+    "test": verb_test, "demo": verb_demo, "shell": verb_shell,
+    "gdb": verb_gdb, "check": verb_check, "um": single("um"),
+    "users": single("users"), "docs": single("docs"), "lint": single("lint"),
+    "selfcheck": single("selfcheck"),
+}
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def main():
+    signal.signal(signal.SIGTERM, interrupted)
+    if len(sys.argv) != 2 or sys.argv[1] not in VERBS:
+        raise Trouble(USAGE, "usage: main.py " + "|".join(VERBS))
+    return VERBS[sys.argv[1]](Settings())
+
+
+if __name__ == "__main__":
+    main_guard(main)

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The machine: which accelerator works, how long things may take, one boot.
+
+The console goes to one file and the results to another, through a second
+serial port. Nothing is judged here: a boot ends as "exited", "hang" (too long
+without a word) or "timeout", and verdict.py reads the two files.
+"""
+
+import shlex
+import subprocess
+import time
+from pathlib import Path
+
+from common import (ENVIRONMENT, HARNESS, STATE, Heartbeat, Trouble, have,
+                    kill_group, load_json, save_json, say)
+
+QEMU = "qemu-system-x86_64"
+# Two NUMA nodes. The second lies above 4 GiB, where nothing is in the way of two
+# pages of 1 GiB; memory that the guest never touches costs the host nothing.
+NODES = ("3G", "3G")
+MEMORY = "6G"
+# Two regions of persistent memory, cut out of the first node.
+PMEM = "memmap=128M!0x80000000 memmap=128M!0x88000000"
+HUGE_PAGES = "hugepagesz=1G hugepages=1:2 hugepagesz=2M hugepages=32"
+
+# A virtual CPU may wait for a real one; a lock-up lasts longer than that.
+WATCHDOG = "watchdog_thresh=60"
+
+# How each accelerator is asked for, and by how much its time limits stretch.
+ACCELERATORS = {
+    "kvm": (["-accel", "kvm", "-cpu", "host"], 1.0),
+    "tcg": (["-accel", "tcg,thread=multi", "-cpu", "max"], 6.0),
+}
+CONFIG_FACTOR = {"debug": 4.0}
+
+PROBE_SECONDS = 4
+PROBE_EXIT = 0x21       # isa-debug-exit turns the guest's 0x10 into this
+
+# Limits on real hardware, in seconds; scaled by what the guest runs on.
+BOOT_SECONDS = 150
+SILENT_SECONDS = 40
+SELFTEST_SECONDS = 50
+
+
+def build_probe(directory):
+    """Assemble guest/probe.S into a flat 64 KiB ROM."""
+    obj, rom = directory / "probe.o", directory / "probe.rom"
+    directory.mkdir(parents=True, exist_ok=True)
+    for argv in (["as", "--64", "-o", obj, HARNESS / "guest/probe.S"],
+                 ["ld", "-m", "elf_x86_64", "-Ttext=0", "-e", "0",
+                  "--oformat=binary", "-o", rom, obj]):
+        subprocess.run(argv, check=True, capture_output=True)
+    return rom
+
+
+def probe(accel, rom):
+    """Does a guest really run? Returns why not, or None when it does."""
+    argv = [QEMU, "-nodefaults", "-display", "none", "-M", "pc", "-m", "32",
+            "-bios", rom, "-device", "isa-debug-exit,iobase=0xf4,iosize=1",
+            *ACCELERATORS[accel][0]]
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True,
+                              timeout=PROBE_SECONDS, text=True, check=False)
+    except subprocess.TimeoutExpired:
+        return f"a guest ran {PROBE_SECONDS} s without executing a loop"
+    if done.returncode != PROBE_EXIT:
+        return (done.stderr.strip().splitlines() or ["no reason given"])[0]
+    return None
+
+
+def boot_id():
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return "unknown"
+
+
+def accelerator():
+    """The accelerator to use; probed once for each boot of this machine."""
+    if not have(QEMU):
+        raise Trouble(ENVIRONMENT, f"{QEMU} is missing: run 'make deps'")
+    cache = STATE / "accelerator.json"
+    known = load_json(cache, {})
+    if known.get("boot") != boot_id():
+        known = {"boot": boot_id(), **choose()}
+        save_json(cache, known)
+    say(f"  accelerator: {known['name']}" +
+        (f" (kvm: {known['why']})" if known.get("why") else ""))
+    return known["name"]
+
+
+def choose():
+    rom = build_probe(STATE)
+    why = "no /dev/kvm"
+    if Path("/dev/kvm").exists():
+        why = probe("kvm", rom)
+    if why is None:
+        return {"name": "kvm"}
+    trouble = probe("tcg", rom)
+    if trouble:
+        raise Trouble(ENVIRONMENT, f"QEMU does not run a guest: {trouble}")
+    return {"name": "tcg", "why": why}
+
+
+def scale(accel, config):
+    return ACCELERATORS[accel][1] * CONFIG_FACTOR.get(config, 1.0)
+
+
+def selftest_seconds(accel, config):
+    return int(SELFTEST_SECONDS * scale(accel, config))
+
+
+def cmdline(words, config):
+    """The kernel's command line; `words` say what the guest is to do."""
+    common = ["console=ttyS0", "ignore_loglevel", "panic=-1", WATCHDOG, PMEM, HUGE_PAGES]
+    if config == "debug":
+        common.append("kmemleak=on")
+    return " ".join([*common, *words])
+
+
+def nodes(cpus):
+    """Memory and CPUs dealt out to the NUMA nodes."""
+    words = []
+    for node, size in enumerate(NODES):
+        mine = ",".join(f"cpus={c}" for c in range(cpus) if c % len(NODES) == node)
+        words += ["-object", f"memory-backend-ram,id=mem{node},size={size}", "-numa",
+                  f"node,nodeid={node},memdev=mem{node}" + ("," + mine if mine else "")]
+    return words
+
+
+def command(accel, kernel, initrd, append, cpus, console, results, more=()):
+    return [QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+            "-M", "pc", *ACCELERATORS[accel][0], "-m", MEMORY, "-smp",
+            f"{cpus},sockets={cpus},cores=1,threads=1",
+            *nodes(cpus),
+            "-kernel", str(kernel), "-initrd", str(initrd), "-append", append,
+            "-serial", console, "-serial", results, *more]
+
+
+def quoted(argv):
+    return " ".join(shlex.quote(str(word)) for word in argv)
+
+
+class Tail:
+    """New text of a file that another process is writing."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.at = 0
+
+    def more(self):
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(self.at)
+                data = file.read()
+        except OSError:
+            return ""
+        self.at += len(data)
+        return data.decode("utf-8", "replace")
+
+
+def boot(argv, console, results, label, factor, show=None, verbose=False):
+    """Run one guest to its end; returns (how it ended, QEMU's status).
+
+    show(text) gets the results as they come. A guest that says nothing on
+    either channel for too long is a hang, and is killed.
+    """
+    for path in (console, results):
+        Path(path).write_bytes(b"")
+    tails = (Tail(console), Tail(results))
+    heart = Heartbeat(label)
+    log = Path(console).with_name("qemu.log")
+    with open(log, "wb") as out:
+        proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out,
+                                stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            how = _watch(proc, tails, heart, factor, show, verbose)
+        finally:
+            if proc.poll() is None:
+                kill_group(proc)
+            proc.wait()
+    rest = tails[1].more()
+    if show and rest:
+        show(rest)
+    return how, proc.returncode
+
+
+def _watch(proc, tails, heart, factor, show, verbose):
+    began = spoke = time.monotonic()
+    last = "booting"
+    while True:
+        ended = proc.poll() is not None
+        for tail in tails:
+            text = tail.more()
+            if not text:
+                continue
+            spoke = time.monotonic()
+            last = (text.strip().splitlines() or [last])[-1]
+            if show and tail is tails[1]:
+                show(text)
+            elif verbose:
+                say(text.rstrip("\n"))
+        if ended:
+            return "exited"
+        if not show:
+            heart.beat(last)
+        now = time.monotonic()
+        if now - spoke > SILENT_SECONDS * factor:
+            return "hang"
+        if now - began > BOOT_SECONDS * factor:
+            return "timeout"
+        time.sleep(0.1)

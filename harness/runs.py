@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Boots with a purpose: tests, the demo, a prompt, a debugger. Each keeps what it
+takes to repeat it in build/runs/<time>."""
+
+import datetime
+import fnmatch
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import initramfs
+import kbuild
+import qemu
+import verdict as verdicts
+from common import (BUILD, CODE_NAMES, ENVIRONMENT, HANG, OK, REPO, RUNS, TEST_FAILED,
+                    USAGE, Trouble, read_text, say)
+
+KEEP_RUNS = 40
+
+
+@dataclass
+class Run:
+    """One boot: where its files lie and how to do it again."""
+
+    title: str
+    directory: Path
+    repeat: str
+    seconds: float = 0.0
+
+
+# --- what a run keeps -------------------------------------------------------
+
+def new_run(settings, title, config):
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    slug = "".join(c if c.isalnum() else "-" for c in title).strip("-")
+    directory = RUNS / f"{stamp}-{slug}"
+    directory.mkdir(parents=True, exist_ok=True)
+    latest = RUNS / "latest"
+    latest.unlink(missing_ok=True)
+    latest.symlink_to(directory.name)
+    for old in sorted(p for p in RUNS.iterdir() if p.name != "latest")[:-KEEP_RUNS]:
+        shutil.rmtree(old, ignore_errors=True)
+    git = ["git", "-C", str(REPO)]
+    for name, argv in (("commit", [*git, "log", "-1", "--format=%H %s"]),
+                       ("status", [*git, "status", "--short"]),
+                       ("diff", [*git, "diff", "HEAD"])):
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        (directory / name).write_text(done.stdout)
+    shutil.copy(settings.obj(config) / ".config", directory / "config")
+    return Run(title, directory, f"make {title}")
+
+
+# --- what to run ------------------------------------------------------------
+
+def select(settings):
+    """(KUnit globs, self tests) that T names; (["*"], None) for everything.
+
+    T is one or more globs, each of a suite, suite.case or a self test.
+    """
+    if not settings.tests:
+        return "*", None
+    names = available_selftests(settings)
+    suites = verdicts.expected_kunit(settings.tree)
+    kunit, selftests = [], []
+    for glob in settings.tests.replace(",", " ").split():
+        glob = glob.removeprefix("kunit:").removeprefix("vm:")
+        hits = [n for n in names if fnmatch.fnmatch(n, glob)]
+        selftests += [h for h in hits if h not in selftests]
+        if any(verdicts.matches(s, c, glob) for s, cases in suites.items() for c in cases):
+            kunit.append(glob)
+        elif not hits:
+            raise Trouble(USAGE, f"no test matches {glob}; suites: " + " ".join(suites)
+                          + "; self tests: " + " ".join(names))
+    if len(kunit) > 1:
+        raise Trouble(USAGE, "KUnit takes one glob at a time: " + " ".join(kunit))
+    return (kunit[0] if kunit else None), selftests
+
+
+def available_selftests(settings):
+    return verdicts.expected_selftests(install_selftests(settings, settings.config))
+
+
+def install_selftests(settings, config, log=None):
+    """The vm collection, linked statically, installed for the guest."""
+    install = settings.obj(config) / "hmm-selftests"
+    source = settings.tree / "tools/testing/selftests/vm"
+    if not (source / "Makefile").is_file():
+        return install
+    log = log or BUILD / "log/selftests.log"
+    kbuild.selftests(settings, config, "vm", install, log, "LDFLAGS=-static")
+    bad = initramfs.check_static(install)
+    if bad:
+        raise Trouble(ENVIRONMENT, "not linked statically: " + " ".join(bad))
+    return install
+
+
+# --- boots ------------------------------------------------------------------
+
+def prepare(settings, config):
+    """(initramfs, install directory) for one configuration."""
+    install = install_selftests(settings, config)
+    demo = install / "vm/hmm_demo"
+    extra = [("/bin/hmm_demo", demo)] if demo.is_file() else []
+    return initramfs.build(settings.obj(config), install, extra), install
+
+
+def words_for(kunit, selftests, timeout):
+    words = ["hmm.do=tests", "hmm.results=ttyS1", f"hmm.timeout={timeout}"]
+    words.append(f"kunit.enable={0 if kunit is None else 1}")
+    if kunit not in (None, "*"):
+        words.append(f"kunit.filter_glob={kunit}")
+    if selftests is not None:
+        words.append("hmm.tests=" + (",".join(selftests) or "none"))
+    return words
+
+
+def test_boot(settings, config, cpus, kunit="*", selftests=None):
+    """Boot once and run tests; returns (verdict, run)."""
+    initrd, install = prepare(settings, config)
+    run = new_run(settings, f"test CONFIG={config} CPUS={cpus}", config)
+    accel = qemu.accelerator()
+    factor = qemu.scale(accel, config)
+    words = words_for(kunit, selftests, qemu.selftest_seconds(accel, config))
+    console, results = run.directory / "console", run.directory / "results"
+    argv = qemu.command(accel, kbuild.image(settings, config), initrd,
+                        qemu.cmdline([*words, settings.append], config), cpus,
+                        f"file:{console}", f"file:{results}")
+    (run.directory / "qemu-command").write_text(qemu.quoted(argv) + "\n")
+    began = time.monotonic()
+    ended, status = qemu.boot(argv, console, results, f"boot({config}, {cpus} CPUs)",
+                              factor, verbose=settings.verbose)
+    run.seconds = time.monotonic() - began
+    expected = {"kunit": {} if kunit is None
+                else verdicts.expected_kunit(settings.tree, kunit),
+                "kselftest": verdicts.expected_selftests(install)
+                if selftests is None else selftests}
+    verdict = verdicts.judge(settings.tree, read_text(console), read_text(results),
+                             expected, ended, status)
+    if not (verdict.passed or verdict.failed or verdict.skipped):
+        verdict.fail("tests", "nothing ran")
+        verdict.code = TEST_FAILED
+    decode(settings, config, verdict, run)
+    (run.directory / "verdict").write_text("\n".join(summary(verdict)) + "\n")
+    return verdict, run
+
+
+def decode(settings, config, verdict, run):
+    """Put the first splat, with source lines where possible, beside the log."""
+    if not verdict.first_splat:
+        return
+    text = "\n".join(verdict.first_splat) + "\n"
+    script = settings.tree / "scripts/decode_stacktrace.sh"
+    try:
+        done = subprocess.run(["bash", script, settings.obj(config) / "vmlinux",
+                               settings.tree], input=text, capture_output=True,
+                              text=True, timeout=120, check=False)
+        text = done.stdout if done.returncode == 0 and done.stdout else text
+    except (OSError, subprocess.TimeoutExpired):
+        pass
+    (run.directory / "splat").write_text(text)
+    verdict.first_splat = text.splitlines()
+
+
+def summary(verdict):
+    """What a reader wants of one verdict, failures last."""
+    lines = [f"  skipped: {name}: {why}" for name, why in verdict.skipped]
+    lines += [f"  FAILED: {name}: {why}" for name, why in verdict.failed]
+    return lines + [totals([verdict])]
+
+
+def totals(all_verdicts):
+    return "{} passed, {} failed, {} skipped".format(*(
+        sum(len(getattr(v, kind)) for v in all_verdicts)
+        for kind in ("passed", "failed", "skipped")))
+
+
+def repeat_command(run, name):
+    """The one command that repeats just a failing test."""
+    test = name.removeprefix("kunit:").removeprefix("vm:")
+    parts = test.split(".")
+    if name.startswith("vm:"):
+        return f"{run.repeat} T={parts[0]}"
+    if name.startswith("kunit:"):
+        return f"{run.repeat} T='{'.'.join(parts[:2])}'"
+    return run.repeat
+
+
+def report(settings, outcomes):
+    """Print (title, verdict, run) triples: details first, totals last."""
+    for title, verdict, run in outcomes:
+        for name, why in verdict.skipped:
+            say(f"  skipped: {name}: {why}")
+    for title, verdict, run in outcomes:
+        if verdict.first_splat:
+            say(f"first splat of {title}:")
+            for line in verdict.first_splat[:60]:
+                say("    " + line)
+    for title, verdict, run in outcomes:
+        if not verdict.failed:
+            continue
+        say(f"{title}: {CODE_NAMES[verdict.code]}"
+            + (f"; see {run.directory}" if run else ""))
+        if run:
+            say(f"  again: {repeat_command(run, verdict.failed[0][0])}")
+        for name, why in verdict.failed:
+            say(f"  FAILED: {name}: {why}")
+    say(totals([v for _, v, _ in outcomes]))
+
+
+# --- not tests --------------------------------------------------------------
+
+def special(settings, what, serial, results, more=(), words=()):
+    """(QEMU command, run) for a boot that is not a test."""
+    config = settings.config
+    initrd, _ = prepare(settings, config)
+    run = new_run(settings, what, config)
+    accel = qemu.accelerator()
+    append = qemu.cmdline(["kunit.enable=0", *words, settings.append], config)
+    argv = qemu.command(accel, kbuild.image(settings, config), initrd, append,
+                        settings.cpus, serial.format(run.directory),
+                        results.format(run.directory), more)
+    (run.directory / "qemu-command").write_text(qemu.quoted(argv) + "\n")
+    return argv, run, accel
+
+
+def demo(settings):
+    """Run /bin/hmm_demo in the guest, its words on our terminal."""
+    argv, run, accel = special(settings, "demo", "file:{}/console", "file:{}/results",
+                               words=["hmm.do=demo", "hmm.results=ttyS1"])
+    console, results = run.directory / "console", run.directory / "results"
+    pending = [""]
+
+    def show(text):
+        *lines, pending[0] = (pending[0] + text.replace("\r", "")).split("\n")
+        for line in lines:
+            if not line.startswith(verdicts.GUEST):
+                say(line)
+
+    say("  booting ...")
+    ended, status = qemu.boot(argv, console, results, "demo",
+                              qemu.scale(accel, settings.config), show=show)
+    verdict = verdicts.judge(settings.tree, read_text(console), read_text(results),
+                             {}, ended, status)
+    if verdict.status not in (0, None):
+        verdict.fail("hmm_demo", f"exit status {verdict.status}")
+        verdict.code = verdict.code or TEST_FAILED
+    if verdict.status is None and not verdict.failed:
+        verdict.fail("hmm_demo", "never ended")
+        verdict.code = HANG
+    for name, why in verdict.failed:
+        say(f"FAILED: {name}: {why}")
+    if verdict.failed:
+        say(f"console: {console}")
+        decode(settings, settings.config, verdict, run)
+        for line in verdict.first_splat[:40]:
+            say("    " + line)
+    return verdict.code
+
+
+def shell(settings):
+    """A prompt in the guest, on this terminal."""
+    argv, _, _ = special(settings, "shell", "mon:stdio", "null",
+                         words=["hmm.do=shell", "quiet", "loglevel=4"])
+    argv = [w.replace("ignore_loglevel ", "") for w in argv]
+    return OK if subprocess.run(argv, check=False).returncode == 0 else TEST_FAILED
+
+
+def debugger(settings):
+    """The same guest, stopped at its first instruction, and gdb on it."""
+    gdb = shutil.which("gdb")
+    if not gdb:
+        raise Trouble(ENVIRONMENT, "gdb is missing: run 'make deps'")
+    argv, run, _ = special(settings, "gdb", "file:{}/console", "null",
+                           more=["-s", "-S"], words=["nokaslr", "hmm.do=tests"])
+    say(f"  console: {run.directory}/console")
+    guest = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        return subprocess.run(
+            [gdb, "-q", settings.obj(settings.config) / "vmlinux",
+             "-ex", "target remote :1234", "-ex", "hbreak start_kernel",
+             "-ex", "continue"], check=False).returncode
+    finally:
+        qemu.kill_group(guest)
+        guest.wait()

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Recorded logs, each with what it must be judged to be."""
+
+import json
+import os
+import sys
+import unittest
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+import verdict as verdicts      # noqa: E402
+from common import BUILD        # noqa: E402
+
+TREE = Path(os.environ.get("HMM_TREE") or BUILD / "linux")
+
+
+class Logs(unittest.TestCase):
+    """One case for each directory in logs/; see add_log_cases()."""
+
+    def judge(self, name):
+        where = HERE / "logs" / name
+        want = json.loads((where / "judged.json").read_text())
+        got = verdicts.judge(TREE, (where / "console").read_text(),
+                             (where / "results").read_text(), want["expected"],
+                             want["ended"], want["status"])
+        self.assertEqual(sorted(n for n, _ in got.failed), sorted(want["failed"]))
+        self.assertEqual(sorted(n for n, _ in got.skipped), sorted(want["skipped"]))
+        self.assertEqual(len(got.passed), want["passed"], got.passed)
+        self.assertEqual(got.code, want["code"])
+        return got
+
+
+def add_log_cases():
+    for where in sorted((HERE / "logs").iterdir()):
+        def case(self, name=where.name):
+            self.judge(name)
+        setattr(Logs, "test_" + where.name.replace("-", "_"), case)
+
+
+add_log_cases()
+
+
+class Details(unittest.TestCase):
+    """What the recorded logs do not show by themselves."""
+
+    def test_a_verdict_starts_as_not_started(self):
+        fresh = verdicts.Verdict()
+        self.assertEqual(fresh.state, "not started")
+        self.assertNotEqual(fresh.code, 0)
+
+    def test_skip_keeps_its_reason(self):
+        got = Logs().judge("skip")
+        self.assertIn(("kunit:mmu_notifier.release_order", "needs two nodes"),
+                      got.skipped)
+        self.assertIn(("vm:hmm_args", "/dev/hmm_dmirror0 is not there"), got.skipped)
+
+    def test_the_first_splat_is_shown_whole(self):
+        got = Logs().judge("splat-after-pass")
+        self.assertIn("cut here", got.first_splat[0])
+        self.assertIn("end trace", got.first_splat[-1])
+
+    def test_each_kind_of_splat_is_seen(self):
+        for line in ("WARNING: possible circular locking dependency detected",
+                     "WARNING: inconsistent lock state",
+                     "BUG: KASAN: slab-use-after-free in foo",
+                     "BUG: KCSAN: data-race in a / b",
+                     "UBSAN: array-index-out-of-bounds in mm/hmm.c:1:2",
+                     "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
+                     "INFO: task hmm_races:77 blocked for more than 120 seconds.",
+                     "watchdog: BUG: soft lockup - CPU#1 stuck for 22s!",
+                     "unreferenced object 0xffff888003ab1c40 (size 64):",
+                     "Oops: general protection fault, probably for non-canonical",
+                     "Kernel panic - not syncing: Attempted to kill init!",
+                     "kernel BUG at mm/hmm.c:12!",
+                     "BUG: Bad page state in process hmm_pages  pfn:1234"):
+            with self.subTest(line):
+                splats, _ = verdicts.find_splats("[    1.000000] " + line + "\n")
+                self.assertEqual(len(splats), 1)
+
+    def test_ordinary_lines_are_no_splats(self):
+        for line in ("kasan: KernelAddressSanitizer initialized",
+                     "kmemleak: Kernel memory leak detector initialized",
+                     "rcu: \tRCU lockdep checking is enabled.",
+                     "Lock dependency validator: Copyright (c) 2006 Red Hat",
+                     "ok 3 warning_for_a_start_that_can_fail",
+                     "debug: ignoring loglevel setting."):
+            self.assertEqual(verdicts.find_splats(line), ([], []))
+
+    def test_expected_cases_come_from_the_source(self):
+        source = """
+        static struct kunit_case hmm_cases[] = {
+                KUNIT_CASE(first),
+                /* KUNIT_CASE(not_this_one), */
+                KUNIT_CASE_SLOW(second),
+                KUNIT_CASE_PARAM(third, third_gen_params),
+                {}
+        \n};
+        static struct kunit_suite hmm_suite = {
+                .name = "hmm",
+                .test_cases = hmm_cases,
+        \n};
+        """
+        self.assertEqual(verdicts.suites_in(source),
+                         {"hmm": ["first", "second", "third"]})
+
+    def test_globs_choose_suites_and_cases(self):
+        self.assertTrue(verdicts.matches("hmm", "first", "*"))
+        self.assertTrue(verdicts.matches("hmm", "first", "hmm"))
+        self.assertTrue(verdicts.matches("hmm", "first", "hmm.fi*"))
+        self.assertFalse(verdicts.matches("hmm", "first", "mmu_*"))
+
+
+if __name__ == "__main__":
+    unittest.main()

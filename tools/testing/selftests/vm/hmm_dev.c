@@ -1,0 +1,437 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Shared by the tests of the dummy device; hmm_dev.h has the words. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mempolicy.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../kselftest.h"
+#include "hmm_dev.h"
+
+#ifndef MAP_HUGE_SHIFT
+#define MAP_HUGE_SHIFT	26
+#endif
+
+size_t page_size;
+size_t pmd_size;
+
+/* ---- The device ---- */
+
+int dev_open(int minor)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/dev/hmm_dmirror%d", minor);
+	return open(path, O_RDWR | O_CLOEXEC);
+}
+
+/* Before main(): the sizes are there, and so is a device. */
+static void __attribute__((constructor)) dev_require(void)
+{
+	long pmd = read_number("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size");
+	int fd = dev_open(0);
+
+	page_size = sysconf(_SC_PAGESIZE);
+	pmd_size = pmd > 0 ? pmd : 0;
+	/* With a policy, NUMA balancing does not take entries away to look on. */
+	syscall(SYS_set_mempolicy, MPOL_LOCAL, NULL, 0);
+	if (fd >= 0) {
+		close(fd);
+		return;
+	}
+	ksft_print_header();
+	ksft_exit_skip("/dev/hmm_dmirror0: %s (CONFIG_TEST_HMM, root)\n",
+		       strerror(errno));
+}
+
+struct reply dev_request(int fd, unsigned long request, const void *addr,
+			 const void *buf, size_t pages)
+{
+	struct hmm_dmirror_cmd cmd = {
+		.addr = (uintptr_t)addr,
+		.ptr = (uintptr_t)buf,
+		.npages = pages,
+	};
+	struct reply reply = { 0 };
+
+	if (ioctl(fd, request, &cmd)) {
+		reply.err = -errno;
+		return reply;
+	}
+	reply.pages = cmd.cpages;
+	reply.batches = cmd.faults;
+	return reply;
+}
+
+int dev_snap(int fd, const void *addr)
+{
+	unsigned char byte;
+	struct reply reply = dev_snapshot(fd, addr, &byte, 1);
+
+	return reply.err ? reply.err : byte;
+}
+
+long dev_peek(int fd, const void *addr)
+{
+	long words[page_size / sizeof(long)];
+
+	return dev_read(fd, addr, words, 1).err ? -1 : words[0];
+}
+
+int dev_poke(int fd, void *addr, long word)
+{
+	size_t i, n = page_size / sizeof(long);
+	long words[n];
+
+	for (i = 0; i < n; i++)
+		words[i] = word;
+	return dev_write(fd, addr, words, 1).err;
+}
+
+/* ---- Sizes and data ---- */
+
+static uint64_t pattern_word(size_t i, unsigned int seed)
+{
+	/* An odd multiplier keeps words apart, the low bit keeps them from 0. */
+	return (i * 0x9e3779b97f4a7c15ULL + seed * 0xbf58476d1ce4e5b9ULL) << 1 | 1;
+}
+
+void pattern_fill(void *addr, size_t len, unsigned int seed)
+{
+	uint64_t *p = addr;
+	size_t i;
+
+	for (i = 0; i < len / sizeof(*p); i++)
+		p[i] = pattern_word(i, seed);
+}
+
+long pattern_check(const void *addr, size_t len, unsigned int seed)
+{
+	const uint64_t *p = addr;
+	size_t i;
+
+	for (i = 0; i < len / sizeof(*p); i++)
+		if (p[i] != pattern_word(i, seed))
+			return i * sizeof(*p);
+	return -1;
+}
+
+long zero_check(const void *addr, size_t len)
+{
+	const char *p = addr;
+	size_t i;
+
+	for (i = 0; i < len; i++)
+		if (p[i])
+			return i;
+	return -1;
+}
+
+void *buffer(size_t len)
+{
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+	if (p == MAP_FAILED)
+		ksft_exit_fail_msg("out of memory: %zu bytes\n", len);
+	return p;
+}
+
+/* ---- /proc and /sys ---- */
+
+long read_number(const char *path)
+{
+	FILE *f = fopen(path, "r");
+	long n = -1;
+
+	if (!f)
+		return -1;
+	if (fscanf(f, "%ld", &n) != 1)
+		n = -1;
+	fclose(f);
+	return n;
+}
+
+bool write_number(const char *path, long number)
+{
+	FILE *f = fopen(path, "w");
+	bool ok;
+
+	if (!f)
+		return false;
+	ok = fprintf(f, "%ld\n", number) > 0;
+	return !fclose(f) && ok;
+}
+
+uint64_t pagemap_entry(const void *addr)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	uint64_t entry = 0;
+
+	if (fd < 0)
+		return 0;
+	if (pread(fd, &entry, sizeof(entry),
+		  (uintptr_t)addr / page_size * sizeof(entry)) != sizeof(entry))
+		entry = 0;
+	close(fd);
+	return entry;
+}
+
+bool have_swap(void)
+{
+	FILE *f = fopen("/proc/swaps", "r");
+	char line[256];
+	int lines = 0;
+
+	if (!f)
+		return false;
+	while (fgets(line, sizeof(line), f))
+		lines++;
+	fclose(f);
+	return lines > 1;
+}
+
+static bool is_disk(const char *type)
+{
+	static const char * const types[] = { "ext2", "ext4", "xfs", "btrfs",
+					      "f2fs" };
+	size_t i;
+
+	for (i = 0; i < ARRAY_LEN(types); i++)
+		if (!strcmp(type, types[i]))
+			return true;
+	return false;
+}
+
+/*
+ * The environment may name the directories; otherwise the first mounted
+ * file system that will do.
+ */
+const char *disk_dir(bool dax)
+{
+	static char dirs[2][256];
+	const char *named = getenv(dax ? "HMM_DAX_DIR" : "HMM_DISK_DIR");
+	char type[64], opts[512], *dir = dirs[dax];
+	FILE *f;
+
+	if (named)
+		return named;
+	f = fopen("/proc/mounts", "r");
+	if (!f)
+		return NULL;
+	while (fscanf(f, "%*s %255s %63s %511s %*d %*d", dir, type, opts) == 3) {
+		if (!is_disk(type) || access(dir, W_OK))
+			continue;
+		if (!!strstr(opts, "dax") != dax || strstr(opts, "dax=never"))
+			continue;
+		fclose(f);
+		return dir;
+	}
+	fclose(f);
+	return NULL;
+}
+
+/* ---- Kinds of memory ---- */
+
+int temp_file(const char *dir, size_t len)
+{
+	char path[300];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/hmm_dev.XXXXXX", dir);
+	fd = mkstemp(path);
+	if (fd < 0)
+		return -1;
+	unlink(path);
+	if (!ftruncate(fd, len))
+		return fd;
+	close(fd);
+	return -1;
+}
+
+static bool mem_none(struct mem *mem, const char *why)
+{
+	snprintf(mem->why, sizeof(mem->why), "%s", why);
+	if (mem->fd >= 0)
+		close(mem->fd);
+	mem->fd = -1;
+	mem->addr = NULL;
+	return false;
+}
+
+static bool mem_finish(struct mem *mem, int flags)
+{
+	mem->is_private = flags & MAP_PRIVATE;
+	mem->addr = mmap(NULL, mem->len, PROT_READ | PROT_WRITE, flags, mem->fd, 0);
+	if (mem->addr == MAP_FAILED)
+		return mem_none(mem, "mmap failed");
+	return true;
+}
+
+static bool mem_file(struct mem *mem, const char *dir, int flags,
+		     const char *none)
+{
+	if (!dir)
+		return mem_none(mem, none);
+	mem->fd = temp_file(dir, mem->len);
+	if (mem->fd < 0)
+		return mem_none(mem, "cannot make a temporary file");
+	return mem_finish(mem, flags);
+}
+
+/* A mapping that starts on a boundary of @align: map more, cut the rest off. */
+static bool mem_aligned(struct mem *mem, size_t align, int flags)
+{
+	size_t span = mem->len + align;
+	char *start;
+
+	mem->is_private = flags & MAP_PRIVATE;
+	start = mmap(NULL, span, PROT_READ | PROT_WRITE, flags, -1, 0);
+	if (start == MAP_FAILED)
+		return mem_none(mem, "mmap failed");
+	mem->addr = (char *)(((uintptr_t)start + align - 1) / align * align);
+	if (mem->addr > start)
+		munmap(start, mem->addr - start);
+	munmap(mem->addr + mem->len, start + align - mem->addr);
+	return true;
+}
+
+/* Will the first touch of @mem make a huge page? Memory may be fragmented. */
+static bool thp_works(struct mem *mem)
+{
+	bool works;
+	int fd;
+
+	if (madvise(mem->addr, mem->len, MADV_HUGEPAGE))
+		return false;
+	store(mem->addr, 1);
+	fd = dev_open(0);
+	works = dev_snap(fd, mem->addr) ==
+		(HMM_DMIRROR_PROT_WRITE | HMM_DMIRROR_PROT_PMD);
+	close(fd);
+	store(mem->addr, 0);
+	return works;
+}
+
+static bool mem_thp(struct mem *mem, int flags)
+{
+	if (!pmd_size)
+		return mem_none(mem, "no transparent huge pages");
+	mem->leaf = pmd_size;
+	mem->len = (mem->len + pmd_size - 1) / pmd_size * pmd_size;
+	if (!mem_aligned(mem, pmd_size, flags | MAP_ANONYMOUS))
+		return false;
+	if (thp_works(mem)) {
+		/* Untouched again, like memory of any other kind. */
+		madvise(mem->addr, mem->len, flags & MAP_SHARED ?
+			MADV_REMOVE : MADV_DONTNEED);
+		return true;
+	}
+	munmap(mem->addr, mem->len);
+	return mem_none(mem, "no huge page to be had");
+}
+
+/* A pool too small is made larger, and stays so: others may be using it. */
+static bool hugetlb_reserve(size_t size, size_t count)
+{
+	char path[128];
+	long avail, total;
+
+	snprintf(path, sizeof(path),
+		 "/sys/kernel/mm/hugepages/hugepages-%zukB/free_hugepages",
+		 size >> 10);
+	avail = read_number(path);
+	if (avail < 0)
+		return false;
+	if (avail >= (long)count)
+		return true;
+	snprintf(path, sizeof(path),
+		 "/sys/kernel/mm/hugepages/hugepages-%zukB/nr_hugepages",
+		 size >> 10);
+	total = read_number(path);
+	write_number(path, total + count - avail);
+	return read_number(path) >= total + (long)count - avail;
+}
+
+static bool mem_hugetlb(struct mem *mem, size_t size)
+{
+	int log = __builtin_ctzl(size);
+	/* One more for the copy that a write after fork() makes. */
+	size_t count = (mem->len + size - 1) / size;
+
+	mem->leaf = size;
+	mem->len = count * size;
+	if (!hugetlb_reserve(size, 2 * count))
+		return mem_none(mem, "no hugetlb pages of this size to be had");
+	return mem_finish(mem, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB |
+			  (log << MAP_HUGE_SHIFT));
+}
+
+static bool mem_memfd(struct mem *mem)
+{
+	mem->fd = memfd_create("hmm_dev", MFD_CLOEXEC);
+	if (mem->fd < 0 || ftruncate(mem->fd, mem->len))
+		return mem_none(mem, "no memfd");
+	return mem_finish(mem, MAP_SHARED);
+}
+
+bool mem_map(struct mem *mem, enum kind kind, size_t len)
+{
+	const char *shm = access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm";
+
+	memset(mem, 0, sizeof(*mem));
+	mem->kind = kind;
+	mem->len = len;
+	mem->leaf = page_size;
+	mem->fd = -1;
+
+	switch (kind) {
+	case ANON_PRIVATE:
+		return mem_finish(mem, MAP_PRIVATE | MAP_ANONYMOUS);
+	case ANON_SHARED:
+		return mem_finish(mem, MAP_SHARED | MAP_ANONYMOUS);
+	case ANON_THP:
+		return mem_thp(mem, MAP_PRIVATE);
+	case SHMEM_THP:
+		return mem_thp(mem, MAP_SHARED);
+	case MEMFD:
+		return mem_memfd(mem);
+	case TMPFS_SHARED:
+		return mem_file(mem, shm, MAP_SHARED, NULL);
+	case TMPFS_PRIVATE:
+		return mem_file(mem, shm, MAP_PRIVATE, NULL);
+	case DISK_SHARED:
+		return mem_file(mem, disk_dir(false), MAP_SHARED,
+				"no disk file system (HMM_DISK_DIR)");
+	case DISK_PRIVATE:
+		return mem_file(mem, disk_dir(false), MAP_PRIVATE,
+				"no disk file system (HMM_DISK_DIR)");
+	case DAX_SHARED:
+		return mem_file(mem, disk_dir(true), MAP_SHARED,
+				"no DAX file system (HMM_DAX_DIR)");
+	case DAX_PRIVATE:
+		return mem_file(mem, disk_dir(true), MAP_PRIVATE,
+				"no DAX file system (HMM_DAX_DIR)");
+	case HUGETLB_2M:
+		return mem_hugetlb(mem, 2UL << 20);
+	case HUGETLB_1G:
+		return mem_hugetlb(mem, 1UL << 30);
+	}
+	return mem_none(mem, "unknown kind");
+}
+
+void mem_unmap(struct mem *mem)
+{
+	if (mem->addr)
+		munmap(mem->addr, mem->len);
+	if (mem->fd >= 0)
+		close(mem->fd);
+	mem->addr = NULL;
+	mem->fd = -1;
+}

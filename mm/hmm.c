@@ -339,7 +339,8 @@ static int hmm_step_hugetlb(struct hmm_walk *walk, unsigned long next)
 
 	if (!ptep || !pte_present(pte))
 		return hmm_fill_missing(walk, next);
-	return hmm_fill_leaf(walk, next, pte_pfn(pte), huge_pte_write(pte),
+	/* huge_pte_write() is the same, but not there without HUGETLB_PAGE */
+	return hmm_fill_leaf(walk, next, pte_pfn(pte), pte_write(pte),
 			     huge_page_order(h));
 }
 

@@ -1839,7 +1839,7 @@ static void hmm_test_swap_fault(struct kunit *test)
 
 static vm_fault_t hmm_fail_at(struct hmm_test *t, struct vm_fault *vmf)
 {
-	return vmf->pgoff == 2 ? (vm_fault_t)t->arg : 0;
+	return vmf->pgoff == 2 ? (__force vm_fault_t)t->arg : 0;
 }
 
 /* Nothing is put there the first three times. */

@@ -51,6 +51,7 @@
 struct t_env {
 	struct mm_struct *mm;
 	bool exited;		/* mm_users is gone, one mm_count is ours */
+	struct kthread_worker *worker;	/* for t_do() */
 	unsigned int threads;	/* not yet waited for */
 	struct list_head chunks;
 	spinlock_t lock;	/* of the log, and of every device's sequence */
@@ -81,10 +82,11 @@ static void *t_alloc(struct kunit *test, size_t size)
 
 static void t_log(struct t_env *e, char what, unsigned int id)
 {
-	guard(spinlock)(&e->lock);
+	spin_lock(&e->lock);
 	if (e->len < sizeof(e->log))
 		e->len += scnprintf(e->log + e->len, sizeof(e->log) - e->len,
 				    "%c%u ", what, id);
+	spin_unlock(&e->lock);
 }
 
 /* The log since the last look at it */
@@ -92,10 +94,11 @@ static const char *t_log_take(void)
 {
 	static char taken[sizeof_field(struct t_env, log)];
 
-	guard(spinlock)(&t_env->lock);
+	spin_lock(&t_env->lock);
 	strscpy(taken, t_env->log, sizeof(taken));
 	t_env->log[0] = 0;
 	t_env->len = 0;
+	spin_unlock(&t_env->lock);
 	return taken;
 }
 
@@ -111,15 +114,21 @@ static int t_init(struct kunit *test)
 		return -ENOMEM;
 	INIT_LIST_HEAD(&e->chunks);
 	spin_lock_init(&e->lock);
+	e->worker = kthread_create_worker(0, "mmu_notifier_kunit");
+	if (IS_ERR(e->worker))
+		goto free;
 	e->mm = mm_alloc();
-	if (!e->mm) {
-		kfree(e);
-		return -ENOMEM;
-	}
+	if (!e->mm)
+		goto destroy;
 	test->priv = e;
 	t_env = e;
 	t_test = test;
 	return 0;
+destroy:
+	kthread_destroy_worker(e->worker);
+free:
+	kfree(e);
+	return -ENOMEM;
 }
 
 static void t_exit(struct kunit *test)
@@ -136,6 +145,7 @@ static void t_exit(struct kunit *test)
 	if (test->status == KUNIT_FAILURE)
 		return;
 
+	kthread_destroy_worker(e->worker);
 	if (e->mm && e->exited)
 		mmdrop(e->mm);
 	else if (e->mm)
@@ -223,6 +233,7 @@ struct t_op {
 	void *arg;
 	unsigned long ret;
 	struct task_struct *task;
+	struct kthread_work work;
 	struct completion done;
 };
 
@@ -235,15 +246,30 @@ static int t_op_thread(void *data)
 	return 0;
 }
 
-static struct t_op *t_start(struct kunit *test, void (*fn)(struct t_op *op),
-			    void *arg)
+static void t_op_work(struct kthread_work *work)
+{
+	t_op_thread(container_of(work, struct t_op, work));
+}
+
+static struct t_op *t_op(struct kunit *test, void (*fn)(struct t_op *op),
+			 void *arg)
 {
 	struct t_op *op = t_alloc(test, sizeof(*op));
-	struct t_env *e = test->priv;
 
 	op->fn = fn;
 	op->arg = arg;
 	init_completion(&op->done);
+	kthread_init_work(&op->work, t_op_work);
+	return op;
+}
+
+/* By a thread of its own, while the case goes on */
+static struct t_op *t_start(struct kunit *test, void (*fn)(struct t_op *op),
+			    void *arg)
+{
+	struct t_op *op = t_op(test, fn, arg);
+	struct t_env *e = test->priv;
+
 	op->task = kthread_create(t_op_thread, op, "mmu_notifier_kunit");
 	KUNIT_ASSERT_FALSE(test, IS_ERR(op->task));
 	get_task_struct(op->task);
@@ -280,8 +306,21 @@ static bool t_op_waits(struct t_op *op)
 #define EXPECT_WAITS(test, op)	KUNIT_EXPECT_TRUE(test, t_op_waits(op))
 #define ASSERT_RETURNED(test, op) KUNIT_ASSERT_TRUE(test, t_op_returned(op))
 
+/* To its end, by the worker of the case: cheaper than a thread */
 static unsigned long t_do(struct kunit *test, void (*fn)(struct t_op *op),
 			  void *arg)
+{
+	struct t_op *op = t_op(test, fn, arg);
+	struct t_env *e = test->priv;
+
+	kthread_queue_work(e->worker, &op->work);
+	KUNIT_ASSERT_TRUE(test, t_wait(&op->done));
+	return op->ret;
+}
+
+/* To its end, by a thread that nobody else uses: it dies with its signals */
+static unsigned long t_do_apart(struct kunit *test, void (*fn)(struct t_op *op),
+				void *arg)
 {
 	struct t_op *op = t_start(test, fn, arg);
 
@@ -1802,9 +1841,9 @@ static void subscribing_interrupted(struct kunit *test)
 
 	t_vma(test, NULL, PG(256), PG(260));
 	s->len = PAGE_SIZE;
-	KUNIT_EXPECT_EQ(test, t_do(test, op_register_with_signal, l), -EINTR);
-	KUNIT_EXPECT_EQ(test, t_do(test, op_insert_with_signal, s), -EINTR);
-	KUNIT_EXPECT_EQ(test, t_do(test, op_get_with_signal, e), -EINTR);
+	KUNIT_EXPECT_EQ(test, t_do_apart(test, op_register_with_signal, l), -EINTR);
+	KUNIT_EXPECT_EQ(test, t_do_apart(test, op_insert_with_signal, s), -EINTR);
+	KUNIT_EXPECT_EQ(test, t_do_apart(test, op_get_with_signal, e), -EINTR);
 	KUNIT_EXPECT_EQ(test, e->alloced, 1);
 	KUNIT_EXPECT_EQ(test, e->freed, 1);
 	KUNIT_EXPECT_NULL(test, s->ini.mm);
@@ -1814,10 +1853,10 @@ static void subscribing_interrupted(struct kunit *test)
 	EXPECT_LOG(test, "");
 
 	KUNIT_EXPECT_EQ(test, t_do(test, op_register, l), 0);
-	KUNIT_EXPECT_EQ(test, t_do(test, op_insert_with_signal, s), -EINTR);
+	KUNIT_EXPECT_EQ(test, t_do_apart(test, op_insert_with_signal, s), -EINTR);
 	t_reinsert(test, s, 0, PG(1));
 	/* A further one waits for nothing that a signal could cut short */
-	KUNIT_EXPECT_EQ(test, t_do(test, op_insert_with_signal, t_ini(test, 1)),
+	KUNIT_EXPECT_EQ(test, t_do_apart(test, op_insert_with_signal, t_ini(test, 1)),
 			-EOVERFLOW);
 	t_invalidate(test, 0, PG(1));
 	EXPECT_LOG(test, "i0 S0 E0 ");

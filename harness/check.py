@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """'make check': every phase in turn, cheap ones first, one verdict at the end."""
 
+import contextlib
 import io
 import os
 import re
@@ -15,7 +16,7 @@ import runs
 import tree
 import verdict as verdicts
 from common import (BUILD, BUILD_FAILED, CODE_NAMES, HARNESS, OK, STATE, TEST_FAILED,
-                    Trouble, load_json, read_text, run, save_json, say)
+                    Trouble, building, load_json, read_text, run, save_json, say)
 
 TIMES = STATE / "phase-times.json"
 
@@ -118,13 +119,19 @@ def phase_lint(settings):
 def phase_um(settings):
     """KUnit on User Mode Linux, the way any kernel developer runs it."""
     obj, log = BUILD / "obj-um", log_for("um")
+    wanted = configs.parse(read_text(HARNESS / "config/um.config"))
     options = [w for word in kbuild.compiler(settings) for w in ("--make_options", word)]
+    options += [w for name, value in wanted.items() if value == "n"
+                for w in ("--kconfig_add", f"CONFIG_{name}=n")]
     argv = ["python3", "-B", "tools/testing/kunit/kunit.py", "run", "--arch", "um",
             "--kunitconfig", "mm/tests", "--build_dir", obj, "--jobs",
             str(settings.jobs), "--timeout", "600", *options]
+    console = obj / "test.log"
+    console.unlink(missing_ok=True)
     status, tail = run(argv, "um", log, settings.verbose, cwd=settings.tree,
                        env=kbuild.env())
-    console = obj / "test.log"
+    if (obj / ".config").is_file():
+        configs.check(wanted, obj / ".config", "um")
     if status is None or not console.is_file():
         raise Trouble(BUILD_FAILED, "KUnit on um did not run:\n" + tail[-1500:])
     text = read_text(console)
@@ -212,8 +219,10 @@ def guarded(name, settings, failed):
         verdict = verdicts.Verdict(code=TEST_FAILED)
         verdict.fail(name, "not run, because of an earlier failure")
         return verdict
+    lock = contextlib.nullcontext() if name.startswith("boot") else building()
     try:
-        return PHASES[name](settings)
+        with lock:
+            return PHASES[name](settings)
     except Trouble as trouble:
         verdict = verdicts.Verdict(code=trouble.code)
         verdict.fail(name, str(trouble))

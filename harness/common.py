@@ -2,6 +2,8 @@
 """What every part of the harness shares: places, exit codes, settings, and
 running a command so that it is never silent for long."""
 
+import contextlib
+import fcntl
 import json
 import os
 import selectors
@@ -196,6 +198,29 @@ def _pump(proc, out, tail, heart, verbose, timeout):
             heart.beat(last)
             if timeout and time.monotonic() - began > timeout:
                 return False
+
+
+_holding = []
+
+
+@contextlib.contextmanager
+def building():
+    """Only one run at a time may write below build/; boots may overlap."""
+    if _holding:
+        yield
+        return
+    STATE.mkdir(parents=True, exist_ok=True)
+    with open(STATE / "lock", "w", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"    waiting: another run is building in {BUILD}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        _holding.append(lock)
+        try:
+            yield
+        finally:
+            _holding.clear()
 
 
 def have(tool):

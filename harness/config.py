@@ -87,12 +87,17 @@ def ensure_config(settings, config, log):
             from_nothing(settings, config, wanted, log)
         else:
             from_defconfig(settings, config, wanted, log)
+    check(wanted, dot, config)
+    mark.write_text(value)
+    return Path(dot)
+
+
+def check(wanted, dot, config):
+    """Trouble with its own exit code when a requested line did not come out."""
     wrong = mismatches(wanted, parse(read_text(dot)))
     if wrong:
         raise Trouble(CONFIG_WRONG, f"{config}: Kconfig did not give what was "
                       "asked for\n    " + "\n    ".join(wrong))
-    mark.write_text(value)
-    return Path(dot)
 
 
 def from_nothing(settings, config, wanted, log):

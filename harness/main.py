@@ -8,11 +8,12 @@ import config as configs
 import kbuild
 import runs
 import tree
-from common import (BUILD, OK, USAGE, Settings, Trouble, main_guard, say)
+from common import (BUILD, OK, USAGE, Settings, Trouble, building, main_guard, say)
 
 
 def verb_tree(settings):
-    changed = tree.ensure_tree(settings)
+    with building():
+        changed = tree.ensure_tree(settings)
     say(f"{settings.tree}: {len(changed)} files brought up to date")
     return OK
 
@@ -25,8 +26,9 @@ def log_for(name):
 
 
 def verb_config(settings):
-    tree.ensure_tree(settings)
-    dot = configs.ensure_config(settings, settings.config, log_for("config"))
+    with building():
+        tree.ensure_tree(settings)
+        dot = configs.ensure_config(settings, settings.config, log_for("config"))
     say(f"{dot}: as requested")
     return OK
 
@@ -38,10 +40,11 @@ def verb_kernel(settings):
 
 
 def make_kernel(settings, config):
-    tree.ensure_tree(settings)
-    log = log_for(f"kernel-{config}")
-    configs.ensure_config(settings, config, log)
-    return kbuild.build_kernel(settings, config, log)
+    with building():
+        tree.ensure_tree(settings)
+        log = log_for(f"kernel-{config}")
+        configs.ensure_config(settings, config, log)
+        return kbuild.build_kernel(settings, config, log)
 
 
 def verb_test(settings):

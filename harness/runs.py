@@ -15,7 +15,7 @@ import kbuild
 import qemu
 import verdict as verdicts
 from common import (BUILD, CODE_NAMES, ENVIRONMENT, HANG, OK, REPO, RUNS, TEST_FAILED,
-                    USAGE, Trouble, read_text, say)
+                    USAGE, Trouble, building, read_text, say)
 
 KEEP_RUNS = 40
 
@@ -79,7 +79,9 @@ def select(settings):
 
 
 def available_selftests(settings):
-    return verdicts.expected_selftests(install_selftests(settings, settings.config))
+    with building():
+        install = install_selftests(settings, settings.config)
+    return verdicts.expected_selftests(install)
 
 
 def install_selftests(settings, config, log=None):
@@ -100,10 +102,11 @@ def install_selftests(settings, config, log=None):
 
 def prepare(settings, config):
     """(initramfs, install directory) for one configuration."""
-    install = install_selftests(settings, config)
-    demo = install / "vm/hmm_demo"
-    extra = [("/bin/hmm_demo", demo)] if demo.is_file() else []
-    return initramfs.build(settings.obj(config), install, extra), install
+    with building():
+        install = install_selftests(settings, config)
+        demo = install / "vm/hmm_demo"
+        extra = [("/bin/hmm_demo", demo)] if demo.is_file() else []
+        return initramfs.build(settings.obj(config), install, extra), install
 
 
 def words_for(kunit, selftests, timeout):

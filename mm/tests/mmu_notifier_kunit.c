@@ -3215,9 +3215,10 @@ static void op_stress_dev(struct t_op *op)
 			stress_fault(d);
 			cond_resched();
 		}
-		mmu_interval_notifier_remove(&d->ini);
+		/* While the subscription stands: later nobody calls for them */
 		scoped_guard(mutex, &d->lock)
 			memset(d->copy, 0, sizeof(d->copy));
+		mmu_interval_notifier_remove(&d->ini);
 	}
 }
 

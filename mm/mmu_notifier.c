@@ -73,6 +73,52 @@
  */
 
 /**
+ * DOC: Progress
+ *
+ * What each call waits for, and what it never waits for, however many brackets
+ * begin while it does:
+ *
+ * * A bracket waits for the callbacks of those whom it hits. They are the ones
+ *   that were there when it began; later ones are passed over.
+ *
+ * * mmu_interval_read_begin() waits for the end of the brackets over its own
+ *   interval that had begun when it was called.
+ *
+ * * mmu_interval_notifier_insert() waits for the mmap lock if it is the first on
+ *   its mm, and for no bracket.
+ *
+ * * mmu_interval_notifier_remove() waits for a callback that is running on its
+ *   own subscription. As it is off the tree by then, no further one begins.
+ *
+ * * mmu_notifier_unregister() waits for list callbacks that have begun.
+ *
+ * Nobody waits until *no* bracket is in flight. Under a storm of overlapping
+ * brackets without a gap that moment never comes.
+ */
+
+/**
+ * DOC: Two passes
+ *
+ * A device that needs a millisecond to drop its mappings does so by itself; the
+ * CPU only waits. Where one bracket hits several devices, an interval
+ * subscription with invalidate_start and invalidate_finish lets them work at the
+ * same time::
+ *
+ *	one pass			two passes
+ *	--------			----------
+ *	invalidate(A): begin, wait	invalidate_start(A): begin
+ *	invalidate(B): begin, wait	invalidate_start(B): begin
+ *	invalidate(C): begin, wait	invalidate_start(C): begin
+ *					invalidate_finish(A): wait
+ *					invalidate_finish(B): wait
+ *					invalidate_finish(C): wait
+ *
+ * Both kinds may be mixed. Every first pass comes before every second one, those
+ * in the order of the first, all of it inside the start of the bracket. What a
+ * first pass has begun is finished also if a later subscription refuses.
+ */
+
+/**
  * DOC: Locking
  *
  * Lock order, outermost first::
@@ -96,9 +142,11 @@
 #include <linux/err.h>
 #include <linux/export.h>
 #include <linux/interval_tree.h>
+#include <linux/llist.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/overflow.h>
+#include <linux/rbtree_augmented.h>
 #include <linux/rculist.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
@@ -137,13 +185,13 @@ struct lockdep_map __mmu_notifier_invalidate_range_start_map = {
  *	is not recorded
  * @lock: guards everything below
  * @clock: stamps brackets and subscriptions in the order in which they came
- * @nr_inflight: length of @inflight; read without the lock by
- *	mmu_interval_read_begin()
- * @inflight: recorded brackets, oldest first; they live on their callers' stacks
+ * @inflight: recorded brackets, oldest first; they live on their callers' stacks;
+ *	mmu_interval_read_begin() looks without the lock whether there are any
+ * @itree: interval subscriptions by address
+ * @sorted: the same in the order of the tree, for going from one to the next
  * @walks: brackets that are calling interval subscriptions right now
  * @readers: those who wait in mmu_interval_read_begin()
  * @removers: those who wait in mmu_interval_notifier_remove()
- * @itree: interval subscriptions by address
  *
  * Made by the first subscription, published in mm->notifier_subscriptions by a
  * release, freed together with the mm_struct, which every subscription pins.
@@ -153,12 +201,12 @@ struct mmu_notifier_subscriptions {
 	bool recording;
 	spinlock_t lock; /* everything below */
 	u64 clock;
-	unsigned long nr_inflight;
 	struct list_head inflight;
-	struct list_head walks;
-	struct list_head readers;
-	wait_queue_head_t removers;
 	struct rb_root_cached itree;
+	struct list_head sorted;
+	struct hlist_head walks;
+	struct hlist_head readers;
+	wait_queue_head_t removers;
 };
 
 /*
@@ -185,10 +233,19 @@ static u64 mn_tick(struct mmu_notifier_subscriptions *subs)
 	return subs->clock;
 }
 
+/*
+ * might_sleep() for functions that as a rule do not: the debugging check without
+ * the call of the scheduler, which would cost more than all the rest.
+ */
+static __always_inline void mn_might_sleep(void)
+{
+	__might_sleep(__FILE__, __LINE__);
+}
+
 /* ---- The record of brackets in flight ---- */
 
 struct mn_reader {
-	struct list_head node;
+	struct hlist_node node;
 	unsigned long start;
 	unsigned long last;
 	u64 horizon;		/* brackets that came later do not concern it */
@@ -223,51 +280,66 @@ static void mn_record(struct mmu_notifier_subscriptions *subs,
 
 	range->seq = mn_tick(subs);
 	range->flags |= MMU_NOTIFIER_RANGE_RECORDED;
-	list_add_tail(&range->inflight, &subs->inflight);
 	/*
 	 * Visible before any callback of this bracket stores its sequence value:
 	 * that store is a release, mmu_interval_set_seq().
 	 */
-	WRITE_ONCE(subs->nr_inflight, subs->nr_inflight + 1);
+	list_add_tail(&range->inflight, &subs->inflight);
 }
 
 static void mn_release_readers(struct mmu_notifier_subscriptions *subs,
 			       struct mmu_notifier_range *range)
 {
-	struct mn_reader *reader, *next;
+	struct mn_reader *reader;
+	struct hlist_node *next;
 
 	lockdep_assert_held(&subs->lock);
 
-	list_for_each_entry_safe(reader, next, &subs->readers, node) {
+	hlist_for_each_entry_safe(reader, next, &subs->readers, node) {
 		if (range->seq > reader->horizon ||
 		    !mn_range_overlaps(range, reader->start, reader->last) ||
 		    --reader->pending)
 			continue;
-		list_del(&reader->node);
+		hlist_del(&reader->node);
 		complete(&reader->done);
 	}
 }
 
-static void mn_unrecord(struct mmu_notifier_subscriptions *subs,
-			struct mmu_notifier_range *range)
+static __always_inline void
+mn_unrecord_locked(struct mmu_notifier_subscriptions *subs,
+		   struct mmu_notifier_range *range)
+{
+	struct list_head *prev, *next;
+
+	lockdep_assert_held(&subs->lock);
+
+	range->flags &= ~MMU_NOTIFIER_RANGE_RECORDED;
+	prev = range->inflight.prev;
+	next = range->inflight.next;
+	next->prev = prev;
+	/*
+	 * list_del() with a release: a reader who sees no bracket in flight, by
+	 * the second load of mmu_interval_read_begin(), must find the page
+	 * tables as this bracket and, through the lock, all before it left them.
+	 */
+	smp_store_release(&prev->next, next);
+	if (unlikely(subs->readers.first))
+		mn_release_readers(subs, range);
+}
+
+static __always_inline void
+mn_unrecord(struct mmu_notifier_subscriptions *subs,
+	    struct mmu_notifier_range *range)
 {
 	spin_lock(&subs->lock);
-	list_del(&range->inflight);
-	range->flags &= ~MMU_NOTIFIER_RANGE_RECORDED;
-	/*
-	 * Release: a reader who sees no bracket in flight, by the second load of
-	 * mmu_interval_read_begin(), must find the page tables as this bracket
-	 * leaves them.
-	 */
-	smp_store_release(&subs->nr_inflight, subs->nr_inflight - 1);
-	if (unlikely(!list_empty(&subs->readers)))
-		mn_release_readers(subs, range);
+	mn_unrecord_locked(subs, range);
 	spin_unlock(&subs->lock);
 }
 
-static unsigned long mn_read_begin_wait(struct mmu_notifier_subscriptions *subs,
-					struct mmu_interval_notifier *ini)
+/* Not inlined: the way without waiting needs no stack */
+static noinline unsigned long mn_read_begin_wait(struct mmu_interval_notifier *ini)
 {
+	struct mmu_notifier_subscriptions *subs = ini->mm->notifier_subscriptions;
 	struct mn_reader reader = {
 		.start = ini->interval_tree.start,
 		.last = ini->interval_tree.last,
@@ -277,15 +349,16 @@ static unsigned long mn_read_begin_wait(struct mmu_notifier_subscriptions *subs,
 	spin_lock(&subs->lock);
 	/*
 	 * Sampled as one with the brackets in flight, see DOC: Collision-retry.
-	 * An acquire as in mmu_interval_read_begin(): a callback holds no lock.
+	 * No acquire: a bracket whose value can be seen here was recorded in an
+	 * earlier hold of the lock, so it is either counted below or has ended.
 	 */
-	seq = smp_load_acquire(&ini->seq);
+	seq = READ_ONCE(ini->seq);
 	reader.horizon = subs->clock;
 	reader.pending = mn_count_inflight(subs, reader.start, reader.last);
 	if (!reader.pending)
 		goto out;
 	init_completion(&reader.done);
-	list_add_tail(&reader.node, &subs->readers);
+	hlist_add_head(&reader.node, &subs->readers);
 	spin_unlock(&subs->lock);
 
 	wait_for_completion(&reader.done);
@@ -318,7 +391,7 @@ unsigned long mmu_interval_read_begin(struct mmu_interval_notifier *ini)
 	struct mmu_notifier_subscriptions *subs = ini->mm->notifier_subscriptions;
 	unsigned long seq;
 
-	might_sleep();
+	mn_might_sleep();
 	lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
 	/*
 	 * The order of the two loads matters.
@@ -335,8 +408,8 @@ unsigned long mmu_interval_read_begin(struct mmu_interval_notifier *ini)
 	 * mmu_interval_read_retry() tells from this one.
 	 */
 	seq = smp_load_acquire(&ini->seq); /* first */
-	if (smp_load_acquire(&subs->nr_inflight)) /* second */
-		seq = mn_read_begin_wait(subs, ini);
+	if (smp_load_acquire(&subs->inflight.next) != &subs->inflight) /* second */
+		seq = mn_read_begin_wait(ini);
 	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
 
 	return seq;
@@ -348,126 +421,257 @@ EXPORT_SYMBOL_GPL(mmu_interval_read_begin);
 /*
  * A walk calls every subscription that overlaps its bracket and was there when
  * it began. The tree changes meanwhile: nothing is frozen. Under subs->lock the
- * walk notes the next few subscriptions in its slots and where it will go on,
- * and drops the lock to call them. All who walk are on subs->walks, so that
- * mmu_interval_notifier_remove() can find every trace of a subscription: it
- * moves the cursor of a walk that would go on there, takes the subscription back
- * out of slots, and waits only where the callback has begun.
- *
- * A slot holds the address of a subscription and, in its low bits, how far the
- * walk has come with it. The walk and the remover meet in it by atomic
- * operations:
- *
- *	walk				remover
- *	----				-------
- *	ini -> ini | RUNNING		ini -> 0, done
- *	  callback			ini | RUNNING -> .. | AWAITED, wait
- *	.. -> 0, wake up if AWAITED
+ * walk says whom it calls now (@running) and where it will go on (@cursor), and
+ * drops the lock for the call. All who walk are on subs->walks, so that
+ * mmu_interval_notifier_remove() finds every trace of a subscription: it moves
+ * on a cursor that stands there, and waits only for a callback that has begun.
  *
  * A subscription inserted after the walk began is passed over: its stamp is
  * younger. Its own read_begin waits for the bracket, so it needs no call, and
  * nobody can keep a walk going by inserting in front of it.
+ *
+ * Subscriptions with two passes leave a finish behind, which is called after the
+ * last start. Until then the subscription counts as being called.
  */
-
-/* Subscriptions called for one hold of the lock; 8 bytes of stack for each */
-#define MN_WALK_SLOTS	16
-
-#define MN_SLOT_RUNNING	1UL
-#define MN_SLOT_AWAITED	2UL
-
 struct mn_walk {
-	struct list_head node;
+	struct hlist_node node;
 	struct mmu_notifier_range *range;
-	struct interval_tree_node *cursor;	/* not yet in a slot, or NULL */
-	unsigned int nr;
-	unsigned long slots[MN_WALK_SLOTS];
+	struct mmu_interval_notifier *cursor;	/* to be called next, or NULL */
+	struct mmu_interval_notifier *running;	/* being called, or NULL */
+	struct llist_node *finishes;		/* to come, the latest first */
+	bool awaited;				/* by who removes */
 };
 
-static struct interval_tree_node *mn_walk_after(struct mn_walk *walk,
-						struct interval_tree_node *node)
+static struct mmu_interval_notifier *mn_entry(struct interval_tree_node *node)
 {
-	return interval_tree_iter_next(node, walk->range->start,
-				       walk->range->end - 1);
+	return container_of(node, struct mmu_interval_notifier, interval_tree);
 }
 
-static void mn_walk_fill(struct mmu_notifier_subscriptions *subs,
-			 struct mn_walk *walk)
+static struct mmu_interval_notifier *
+mn_first(struct mmu_notifier_subscriptions *subs,
+	 const struct mmu_notifier_range *range)
 {
-	struct mmu_interval_notifier *ini;
+	struct interval_tree_node *node;
 
+	node = interval_tree_iter_first(&subs->itree, range->start,
+					range->end - 1);
+	return node ? mn_entry(node) : NULL;
+}
+
+/* The next one after @ini that overlaps, by the tree */
+static struct mmu_interval_notifier *
+mn_next(const struct mmu_notifier_range *range, struct mmu_interval_notifier *ini)
+{
+	struct interval_tree_node *node = &ini->interval_tree;
+
+	do {
+		node = interval_tree_iter_next(node, range->start, range->end - 1);
+		if (!node)
+			return NULL;
+		ini = mn_entry(node);
+	} while (unlikely(ini->born > range->seq));
+
+	return ini;
+}
+
+/* The same by the list, for @ini that does not begin before the range */
+static __always_inline struct mmu_interval_notifier *
+mn_next_sorted(struct mmu_notifier_subscriptions *subs,
+	       const struct mmu_notifier_range *range,
+	       struct mmu_interval_notifier *ini)
+{
+	do {
+		if (list_is_last(&ini->sorted, &subs->sorted))
+			return NULL;
+		ini = list_next_entry(ini, sorted);
+		if (ini->interval_tree.start >= range->end)
+			return NULL;
+	} while (unlikely(ini->born > range->seq));
+
+	return ini;
+}
+
+/* A callback is over. Whom it was on may be freed as soon as the lock is dropped. */
+static __always_inline void
+mn_walk_called(struct mmu_notifier_subscriptions *subs, struct mn_walk *walk)
+{
 	lockdep_assert_held(&subs->lock);
 
-	walk->nr = 0;
-	while (walk->cursor && walk->nr < MN_WALK_SLOTS) {
-		ini = container_of(walk->cursor, struct mmu_interval_notifier,
-				   interval_tree);
-		walk->cursor = mn_walk_after(walk, walk->cursor);
-		if (ini->born < walk->range->seq)
-			walk->slots[walk->nr++] = (unsigned long)ini;
+	if (unlikely(walk->awaited)) {
+		walk->awaited = false;
+		wake_up_all(&subs->removers);
 	}
 }
 
-static bool mn_walk_call(struct mmu_notifier_subscriptions *subs,
-			 struct mmu_notifier_range *range, unsigned long *slot)
+/* The first pass of two. Not inlined: another lock does not matter here. */
+static noinline bool mn_call_start(struct mmu_notifier_subscriptions *subs,
+				   struct mmu_notifier_range *range,
+				   struct mn_walk *walk)
 {
-	unsigned long addr = READ_ONCE(*slot);
-	struct mmu_interval_notifier *ini = (void *)addr;
-	bool done;
+	struct mmu_interval_notifier_finish *finish = NULL;
+	struct mmu_interval_notifier *ini = walk->running;
 
-	/* Taken back by a remover, now or a moment ago */
-	if (!addr || cmpxchg(slot, addr, addr | MN_SLOT_RUNNING) != addr)
-		return true;
-
-	done = ini->ops->invalidate(ini, range, range->seq);
-
-	/* @ini may be freed from here on, if somebody waits to remove it */
-	if (xchg(slot, 0) & MN_SLOT_AWAITED)
-		wake_up_all(&subs->removers);
-
-	return done || WARN_ON_ONCE(mmu_notifier_range_blockable(range));
+	if (!ini->ops->invalidate_start(ini, range, range->seq, &finish))
+		return false;
+	if (finish) {
+		finish->notifier = ini;
+		spin_lock(&subs->lock);
+		finish->link.next = walk->finishes;
+		walk->finishes = &finish->link;
+		spin_unlock(&subs->lock);
+	}
+	return true;
 }
 
-static bool mn_walk_call_all(struct mmu_notifier_subscriptions *subs,
-			     struct mn_walk *walk)
+/* Call @ini, whom the cursor has left; false if it refused */
+static __always_inline bool mn_walk_call(struct mmu_notifier_subscriptions *subs,
+					 struct mmu_notifier_range *range,
+					 struct mn_walk *walk,
+					 struct mmu_interval_notifier *ini)
+	__must_hold(&subs->lock)
 {
-	unsigned int i;
+	bool done;
 
-	for (i = 0; i < walk->nr; i++) {
-		if (!mn_walk_call(subs, walk->range, &walk->slots[i]))
+	walk->running = ini;
+	spin_unlock(&subs->lock);
+	if (likely(!ini->ops->invalidate_start))
+		done = ini->ops->invalidate(ini, range, range->seq);
+	else
+		done = mn_call_start(subs, range, walk);
+	spin_lock(&subs->lock);
+	mn_walk_called(subs, walk);
+
+	/* Who may wait has no reason to refuse, and is not heard */
+	return likely(done) || WARN_ON_ONCE(mmu_notifier_range_blockable(range));
+}
+
+/*
+ * The first passes, until one refuses. Of those that begin before the range, many
+ * may end too early: the tree skips them. All the others overlap up to the one
+ * that begins behind the range, and going through the list is cheaper.
+ */
+static bool mn_walk_starts(struct mmu_notifier_subscriptions *subs,
+			   struct mmu_notifier_range *range,
+			   struct mn_walk *walk)
+	__must_hold(&subs->lock)
+{
+	struct mmu_interval_notifier *ini;
+
+	while ((ini = walk->cursor) && ini->interval_tree.start < range->start) {
+		walk->cursor = mn_next(range, ini);
+		if (!mn_walk_call(subs, range, walk, ini))
+			return false;
+	}
+	while ((ini = walk->cursor)) {
+		walk->cursor = mn_next_sorted(subs, range, ini);
+		if (!mn_walk_call(subs, range, walk, ini))
 			return false;
 	}
 	return true;
 }
 
-/* Entered with subs->lock held, left without */
-static int mn_walk(struct mmu_notifier_subscriptions *subs,
-		   struct mmu_notifier_range *range,
-		   struct interval_tree_node *first)
-	__releases(&subs->lock)
+/* The second passes, in the order of the first ones */
+static void mn_walk_finishes(struct mmu_notifier_subscriptions *subs,
+			     struct mn_walk *walk)
+	__must_hold(&subs->lock)
 {
-	struct mn_walk walk;
-	bool done;
+	struct mmu_interval_notifier_finish *finish;
 
-	walk.range = range;
-	walk.cursor = first;
-	list_add(&walk.node, &subs->walks);
-	do {
-		mn_walk_fill(subs, &walk);
+	walk->finishes = llist_reverse_order(walk->finishes);
+	while (walk->finishes) {
+		finish = llist_entry(walk->finishes,
+				     struct mmu_interval_notifier_finish, link);
+		walk->finishes = finish->link.next;
+		walk->running = finish->notifier;
 		spin_unlock(&subs->lock);
-		done = mn_walk_call_all(subs, &walk);
-		spin_lock(&subs->lock);
-	} while (done && walk.cursor);
-	list_del(&walk.node);
-	spin_unlock(&subs->lock);
 
-	return done ? 0 : -EAGAIN;
+		/* @finish belongs to the driver again */
+		walk->running->ops->invalidate_finish(finish);
+
+		spin_lock(&subs->lock);
+		mn_walk_called(subs, walk);
+	}
 }
 
-static int mn_itree_start(struct mmu_notifier_subscriptions *subs,
-			  struct mmu_notifier_range *range)
+/* Not inlined: most brackets hit nobody */
+static noinline bool mn_walk(struct mmu_notifier_subscriptions *subs,
+			     struct mmu_notifier_range *range,
+			     struct mmu_interval_notifier *first)
+	__must_hold(&subs->lock)
 {
-	struct interval_tree_node *first;
-	int ret;
+	struct mn_walk walk = { .range = range, .cursor = first };
+	bool done;
+
+	hlist_add_head(&walk.node, &subs->walks);
+	done = mn_walk_starts(subs, range, &walk);
+	/* Also if one refused: what has been started is finished */
+	if (unlikely(walk.finishes))
+		mn_walk_finishes(subs, &walk);
+	__hlist_del(&walk.node);
+
+	return done;
+}
+
+/* Is it being called, or has it a second pass to come? */
+static bool mn_walk_uses(const struct mn_walk *walk,
+			 const struct mmu_interval_notifier *ini)
+{
+	struct mmu_interval_notifier_finish *finish;
+
+	if (walk->running == ini)
+		return true;
+	llist_for_each_entry(finish, walk->finishes, link) {
+		if (finish->notifier == ini)
+			return true;
+	}
+	return false;
+}
+
+/* Is nobody inside a callback of @ini? Who is will wake us. */
+static bool mn_callbacks_over(struct mmu_notifier_subscriptions *subs,
+			      const struct mmu_interval_notifier *ini)
+{
+	struct mn_walk *walk;
+	bool over = true;
+
+	spin_lock(&subs->lock);
+	hlist_for_each_entry(walk, &subs->walks, node) {
+		if (mn_walk_uses(walk, ini)) {
+			walk->awaited = true;
+			over = false;
+		}
+	}
+	spin_unlock(&subs->lock);
+	return over;
+}
+
+/* No walk will begin to call @ini */
+static void mn_walks_skip(struct mmu_notifier_subscriptions *subs,
+			  struct mmu_interval_notifier *ini)
+{
+	struct mn_walk *walk;
+
+	lockdep_assert_held(&subs->lock);
+
+	hlist_for_each_entry(walk, &subs->walks, node) {
+		if (walk->cursor == ini)
+			walk->cursor = mn_next(walk->range, ini);
+	}
+}
+
+static noinline int mn_refused(struct mmu_notifier_subscriptions *subs,
+			       struct mmu_notifier_range *range)
+	__releases(&subs->lock)
+{
+	mn_unrecord_locked(subs, range);
+	spin_unlock(&subs->lock);
+	return -EAGAIN;
+}
+
+static __always_inline int mn_itree_start(struct mmu_notifier_subscriptions *subs,
+					  struct mmu_notifier_range *range)
+{
+	struct mmu_interval_notifier *first;
 
 	/* The caller never closed it: leave the record as it is, it is sound */
 	if (WARN_ON_ONCE(range->flags & MMU_NOTIFIER_RANGE_RECORDED))
@@ -475,66 +679,11 @@ static int mn_itree_start(struct mmu_notifier_subscriptions *subs,
 
 	spin_lock(&subs->lock);
 	mn_record(subs, range);
-	first = interval_tree_iter_first(&subs->itree, range->start,
-					 range->end - 1);
-	if (!first) {
-		spin_unlock(&subs->lock);
-		return 0;
-	}
-
-	ret = mn_walk(subs, range, first);
-	if (ret)
-		mn_unrecord(subs, range);
-	return ret;
-}
-
-/*
- * Take @ini out of a slot of a walk. False if its callback is running; then the
- * walk wakes up subs->removers when it is over.
- */
-static bool mn_slot_take_back(unsigned long *slot,
-			      struct mmu_interval_notifier *ini)
-{
-	unsigned long addr = (unsigned long)ini;
-	unsigned long old = READ_ONCE(*slot), new;
-
-	do {
-		if ((old & ~(MN_SLOT_RUNNING | MN_SLOT_AWAITED)) != addr)
-			return true;
-		new = old == addr ? 0 : old | MN_SLOT_AWAITED;
-	} while (!try_cmpxchg(slot, &old, new));
-
-	return !new;
-}
-
-/* Take @ini out of every walk. False if one is inside its callback. */
-static bool mn_walks_take_back(struct mmu_notifier_subscriptions *subs,
-			       struct mmu_interval_notifier *ini)
-{
-	struct mn_walk *walk;
-	bool idle = true;
-	unsigned int i;
-
-	lockdep_assert_held(&subs->lock);
-
-	list_for_each_entry(walk, &subs->walks, node) {
-		if (walk->cursor == &ini->interval_tree)
-			walk->cursor = mn_walk_after(walk, walk->cursor);
-		for (i = 0; i < walk->nr; i++)
-			idle &= mn_slot_take_back(&walk->slots[i], ini);
-	}
-	return idle;
-}
-
-static bool mn_callbacks_over(struct mmu_notifier_subscriptions *subs,
-			      struct mmu_interval_notifier *ini)
-{
-	bool over;
-
-	spin_lock(&subs->lock);
-	over = mn_walks_take_back(subs, ini);
+	first = mn_first(subs, range);
+	if (first && unlikely(!mn_walk(subs, range, first)))
+		return mn_refused(subs, range);
 	spin_unlock(&subs->lock);
-	return over;
+	return 0;
 }
 
 /* ---- List subscriptions ---- */
@@ -564,7 +713,7 @@ static void mn_list_undo(struct mmu_notifier_subscriptions *subs,
 	}
 }
 
-static int mn_list_start(struct mmu_notifier_subscriptions *subs,
+static noinline int mn_list_start(struct mmu_notifier_subscriptions *subs,
 			 struct mmu_notifier_range *range)
 {
 	const struct mmu_notifier_ops *ops;
@@ -591,21 +740,25 @@ static int mn_list_start(struct mmu_notifier_subscriptions *subs,
 		break;
 	}
 	srcu_read_unlock(&mn_srcu, idx);
+	if (ret && (range->flags & MMU_NOTIFIER_RANGE_RECORDED))
+		mn_unrecord(subs, range);
 	return ret;
 }
 
-static void mn_list_end(struct mmu_notifier_subscriptions *subs,
-			struct mmu_notifier_range *range)
+static noinline void mn_list_end(struct mmu_notifier_subscriptions *subs,
+				 struct mmu_notifier_range *range)
 {
 	struct mmu_notifier *mn;
 	int idx;
 
+	lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
 	idx = srcu_read_lock(&mn_srcu);
 	mn_for_each(mn, subs) {
 		if (mn->ops->invalidate_range_end)
 			mn->ops->invalidate_range_end(mn, range);
 	}
 	srcu_read_unlock(&mn_srcu, idx);
+	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
 }
 
 /* ---- What core code calls ---- */
@@ -618,50 +771,43 @@ static int mn_start_all(struct mmu_notifier_subscriptions *subs,
 	/*
 	 * Intervals first: a driver that has both kinds may rely on its interval
 	 * callback having run when its list callback does. @recording needs no
-	 * barrier: it is set while mm_take_all_locks() keeps brackets out.
+	 * barrier: it is set while mm_take_all_locks() keeps brackets out. The
+	 * list grows under the same locks; if it shrinks just now, SRCU tells.
 	 */
-	if (READ_ONCE(subs->recording)) {
+	if (likely(data_race(subs->recording))) {
 		ret = mn_itree_start(subs, range);
 		if (ret)
 			return ret;
 	}
-	if (hlist_empty(&subs->list))
+	if (likely(!data_race(subs->list.first)))
 		return 0;
-
-	ret = mn_list_start(subs, range);
-	if (ret && (range->flags & MMU_NOTIFIER_RANGE_RECORDED))
-		mn_unrecord(subs, range);
-	return ret;
+	return mn_list_start(subs, range);
 }
 
-int __mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range)
+int __mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range,
+					  struct mmu_notifier_subscriptions *subs)
 {
-	struct mmu_notifier_subscriptions *subs = range->mm->notifier_subscriptions;
+	bool blockable = mmu_notifier_range_blockable(range);
 	int ret;
 
-	if (mmu_notifier_range_blockable(range))
-		return mn_start_all(subs, range);
-
-	non_block_start();
+	if (!blockable)
+		non_block_start();
 	ret = mn_start_all(subs, range);
-	non_block_end();
+	if (!blockable)
+		non_block_end();
 	return ret;
 }
 
-void __mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range)
+void __mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range,
+					 struct mmu_notifier_subscriptions *subs)
 {
-	struct mmu_notifier_subscriptions *subs = range->mm->notifier_subscriptions;
-
-	if (!hlist_empty(&subs->list)) {
-		lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
+	if (unlikely(data_race(subs->list.first)))
 		mn_list_end(subs, range);
-		lock_map_release(&__mmu_notifier_invalidate_range_start_map);
-	}
 	/*
 	 * The bit, not subs->recording, tells whether this bracket is on the
 	 * record: it may have begun before the mm had any subscription.
 	 */
-	if (range->flags & MMU_NOTIFIER_RANGE_RECORDED)
+	if (likely(range->flags & MMU_NOTIFIER_RANGE_RECORDED))
 		mn_unrecord(subs, range);
 }
 
@@ -833,7 +979,7 @@ void __mmu_notifier_subscriptions_destroy(struct mm_struct *mm)
 	WARN_ON_ONCE(!hlist_empty(&subs->list));
 	WARN_ON_ONCE(!RB_EMPTY_ROOT(&subs->itree.rb_root));
 	/* A bracket without its end has left its record on a dead stack */
-	WARN_ON_ONCE(subs->nr_inflight);
+	WARN_ON_ONCE(!list_empty(&subs->inflight));
 	mm->notifier_subscriptions = LIST_POISON1;
 	kfree(subs);
 }
@@ -852,10 +998,11 @@ static struct mmu_notifier_subscriptions *mn_subscriptions_alloc(void)
 	spin_lock_init(&subs->lock);
 	subs->clock = MN_CLOCK_START;
 	INIT_LIST_HEAD(&subs->inflight);
-	INIT_LIST_HEAD(&subs->walks);
-	INIT_LIST_HEAD(&subs->readers);
-	init_waitqueue_head(&subs->removers);
 	subs->itree = RB_ROOT_CACHED;
+	INIT_LIST_HEAD(&subs->sorted);
+	INIT_HLIST_HEAD(&subs->walks);
+	INIT_HLIST_HEAD(&subs->readers);
+	init_waitqueue_head(&subs->removers);
 	return subs;
 }
 
@@ -1112,13 +1259,52 @@ static bool mn_recording(struct mm_struct *mm)
 
 	/* Pairs with the release in mn_subscribe() */
 	subs = smp_load_acquire(&mm->notifier_subscriptions);
-	return subs && READ_ONCE(subs->recording);
+	return subs && data_race(subs->recording);
 }
 
-static void mn_interval_link(struct mmu_interval_notifier *ini,
-			     struct mm_struct *mm, unsigned long start,
-			     unsigned long last,
-			     const struct mmu_interval_notifier_ops *ops)
+#define MN_LAST(node)	((node)->last)
+RB_DECLARE_CALLBACKS_MAX(static, mn_augment, struct interval_tree_node, rb,
+			 unsigned long, __subtree_last, MN_LAST)
+
+/*
+ * interval_tree_insert(), written out because the neighbour for the list is found
+ * on the same way down: the last one that was left behind on the left.
+ */
+static void mn_itree_insert(struct mmu_notifier_subscriptions *subs,
+			    struct mmu_interval_notifier *ini)
+{
+	struct interval_tree_node *node = &ini->interval_tree;
+	struct interval_tree_node *at = NULL, *before = NULL;
+	struct rb_node **link = &subs->itree.rb_root.rb_node, *rb = *link;
+	unsigned long start = node->start, last = node->last;
+
+	lockdep_assert_held(&subs->lock);
+
+	while (rb) {
+		at = rb_entry(rb, struct interval_tree_node, rb);
+		if (at->__subtree_last < last)
+			at->__subtree_last = last;
+		if (start < at->start) {
+			rb = rb->rb_left;
+		} else {
+			before = at;
+			rb = rb->rb_right;
+		}
+	}
+	if (at)
+		link = at == before ? &at->rb.rb_right : &at->rb.rb_left;
+
+	node->__subtree_last = last;
+	rb_link_node(&node->rb, at ? &at->rb : NULL, link);
+	rb_insert_augmented_cached(&node->rb, &subs->itree, !before, &mn_augment);
+	list_add(&ini->sorted, before ? &mn_entry(before)->sorted : &subs->sorted);
+}
+
+/* Cannot fail; returns 0 for its callers to return */
+static int mn_interval_link(struct mmu_interval_notifier *ini,
+			    struct mm_struct *mm, unsigned long start,
+			    unsigned long last,
+			    const struct mmu_interval_notifier_ops *ops)
 {
 	struct mmu_notifier_subscriptions *subs = mm->notifier_subscriptions;
 
@@ -1135,8 +1321,33 @@ static void mn_interval_link(struct mmu_interval_notifier *ini,
 	 */
 	ini->born = mn_tick(subs);
 	WRITE_ONCE(ini->seq, ini->born);
-	interval_tree_insert(&ini->interval_tree, &subs->itree);
+	mn_itree_insert(subs, ini);
 	spin_unlock(&subs->lock);
+	return 0;
+}
+
+/* The first of its mm: brackets are recorded from now on */
+static noinline int mn_interval_link_first(struct mmu_interval_notifier *ini,
+					   struct mm_struct *mm,
+					   unsigned long start, unsigned long last,
+					   const struct mmu_interval_notifier_ops *ops)
+{
+	int ret;
+
+	mmap_write_lock(mm);
+	ret = mn_recording(mm) ? 0 : mn_subscribe(mm, NULL);
+	mmap_write_unlock(mm);
+
+	return ret ?: mn_interval_link(ini, mm, start, last, ops);
+}
+
+static bool mn_interval_ops_valid(const struct mmu_interval_notifier_ops *ops)
+{
+	if (!ops)
+		return false;
+	if (ops->invalidate_start)
+		return ops->invalidate_finish;
+	return ops->invalidate;
 }
 
 static int mn_interval_check(struct mm_struct *mm, unsigned long start,
@@ -1145,7 +1356,7 @@ static int mn_interval_check(struct mm_struct *mm, unsigned long start,
 {
 	if (!length || check_add_overflow(start, length - 1, last))
 		return -EOVERFLOW;
-	if (!ops || !ops->invalidate || atomic_read(&mm->mm_users) <= 0)
+	if (!mn_interval_ops_valid(ops) || atomic_read(&mm->mm_users) <= 0)
 		return -EINVAL;
 	return 0;
 }
@@ -1180,18 +1391,11 @@ int mmu_interval_notifier_insert(struct mmu_interval_notifier *ini,
 	might_lock(&mm->mmap_lock);
 
 	ret = mn_interval_check(mm, start, length, &last, ops);
-	if (ret)
+	if (unlikely(ret))
 		return ret;
-
-	if (!mn_recording(mm)) {
-		mmap_write_lock(mm);
-		ret = mn_recording(mm) ? 0 : mn_subscribe(mm, NULL);
-		mmap_write_unlock(mm);
-		if (ret)
-			return ret;
-	}
-	mn_interval_link(ini, mm, start, last, ops);
-	return 0;
+	if (likely(mn_recording(mm)))
+		return mn_interval_link(ini, mm, start, last, ops);
+	return mn_interval_link_first(ini, mm, start, last, ops);
 }
 EXPORT_SYMBOL_GPL(mmu_interval_notifier_insert);
 
@@ -1222,25 +1426,31 @@ int mmu_interval_notifier_insert_locked(struct mmu_interval_notifier *ini,
 	ret = mn_interval_check(mm, start, length, &last, ops);
 	if (!ret && !mn_recording(mm))
 		ret = mn_subscribe(mm, NULL);
-	if (!ret)
-		mn_interval_link(ini, mm, start, last, ops);
-	return ret;
+	return ret ?: mn_interval_link(ini, mm, start, last, ops);
 }
 EXPORT_SYMBOL_GPL(mmu_interval_notifier_insert_locked);
 
-/* Off the tree and out of every walk; false if a callback is running */
-static bool mn_interval_unlink(struct mmu_notifier_subscriptions *subs,
+static void mn_interval_unlink(struct mmu_notifier_subscriptions *subs,
 			       struct mmu_interval_notifier *ini)
 {
-	bool idle;
+	lockdep_assert_held(&subs->lock);
 
-	spin_lock(&subs->lock);
-	/* Before it leaves the tree: a cursor moves on from its place in it */
-	idle = mn_walks_take_back(subs, ini);
+	__list_del_entry(&ini->sorted);
 	interval_tree_remove(&ini->interval_tree, &subs->itree);
-	RB_CLEAR_NODE(&ini->interval_tree.rb);
+	ini->born = 0;
+}
+
+/* Not inlined: as a rule nobody walks */
+static noinline void mn_remove_from_walks(struct mmu_notifier_subscriptions *subs,
+					  struct mmu_interval_notifier *ini)
+	__releases(&subs->lock)
+{
+	/* While it is in the tree: a cursor moves on from its place there */
+	mn_walks_skip(subs, ini);
+	mn_interval_unlink(subs, ini);
 	spin_unlock(&subs->lock);
-	return idle;
+
+	wait_event(subs->removers, mn_callbacks_over(subs, ini));
 }
 
 /**
@@ -1258,20 +1468,24 @@ static bool mn_interval_unlink(struct mmu_notifier_subscriptions *subs,
  */
 void mmu_interval_notifier_remove(struct mmu_interval_notifier *ini)
 {
-	struct mm_struct *mm = ini->mm;
 	struct mmu_notifier_subscriptions *subs;
 
-	might_sleep();
+	mn_might_sleep();
 
-	if (!mm || RB_EMPTY_NODE(&ini->interval_tree.rb))
+	if (!ini->born)
 		return;
 
 	lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
-	subs = mm->notifier_subscriptions;
-	if (!mn_interval_unlink(subs, ini))
-		wait_event(subs->removers, mn_callbacks_over(subs, ini));
+	subs = ini->mm->notifier_subscriptions;
+	spin_lock(&subs->lock);
+	if (likely(!subs->walks.first)) {
+		mn_interval_unlink(subs, ini);
+		spin_unlock(&subs->lock);
+	} else {
+		mn_remove_from_walks(subs, ini);
+	}
 	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
 
-	mmdrop(mm);
+	mmdrop(ini->mm);
 }
 EXPORT_SYMBOL_GPL(mmu_interval_notifier_remove);

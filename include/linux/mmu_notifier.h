@@ -14,6 +14,7 @@
 
 #include <linux/bits.h>
 #include <linux/list.h>
+#include <linux/llist.h>
 #include <linux/spinlock.h>
 #include <linux/mm_types.h>
 #include <linux/mmap_lock.h>
@@ -24,6 +25,7 @@ struct mmu_notifier_subscriptions;
 struct mmu_notifier;
 struct mmu_notifier_range;
 struct mmu_interval_notifier;
+struct mmu_interval_notifier_finish;
 
 /**
  * enum mmu_notifier_event - why a range of page tables changes
@@ -183,11 +185,44 @@ struct mmu_notifier {
  *	readers then see no collision. May sleep iff the range is blockable;
  *	where it is not, and the work cannot be done without sleeping, it
  *	returns false and the caller of the invalidation goes without.
+ * @invalidate_start: In place of @invalidate, where the work ends in waiting for
+ *	the device: do all of it but the wait, and leave in *@finish, which is
+ *	NULL before, what the wait needs. The device works on while the others
+ *	are started. What cannot be split for lack of a finish is done here in
+ *	full, *@finish left NULL. Rules and return value as for @invalidate; on
+ *	false *@finish is not looked at.
+ * @invalidate_finish: Required with @invalidate_start. Called once for each
+ *	finish that it left, when every subscription that the change concerns
+ *	has been started, and in that order. Waits for the device; on return it
+ *	must not reach the old pages any more. May sleep iff the range of its
+ *	start was blockable. The finish belongs to the driver again.
+ *
+ * Either @invalidate, or the other two.
  */
 struct mmu_interval_notifier_ops {
 	bool (*invalidate)(struct mmu_interval_notifier *ini,
 			   const struct mmu_notifier_range *range,
 			   unsigned long cur_seq);
+	bool (*invalidate_start)(struct mmu_interval_notifier *ini,
+				 const struct mmu_notifier_range *range,
+				 unsigned long cur_seq,
+				 struct mmu_interval_notifier_finish **finish);
+	void (*invalidate_finish)(struct mmu_interval_notifier_finish *finish);
+};
+
+/**
+ * struct mmu_interval_notifier_finish - the second pass of one invalidation
+ * @link: private
+ * @notifier: the subscription, when @invalidate_finish is called
+ *
+ * Usually a member of something larger that says what to wait for. Several
+ * invalidations of one subscription may be under way at once, each with a finish
+ * of its own. They come from a small pool, or from an allocation that does not
+ * reclaim (%GFP_NOWAIT): reclaim waits for invalidations.
+ */
+struct mmu_interval_notifier_finish {
+	struct llist_node link;
+	struct mmu_interval_notifier *notifier;
 };
 
 /**
@@ -201,9 +236,10 @@ struct mmu_interval_notifier {
 	struct interval_tree_node interval_tree;
 	const struct mmu_interval_notifier_ops *ops;
 	struct mm_struct *mm;
-	/* private: owned by mm/mmu_notifier.c */
+	/* private: owned by mm/mmu_notifier.c; born is 0 while not inserted */
 	unsigned long seq;
 	u64 born;
+	struct list_head sorted;
 };
 
 #ifdef CONFIG_MMU_NOTIFIER
@@ -236,6 +272,18 @@ struct mmu_notifier_range {
 	u64 seq;
 };
 
+/*
+ * Plain, so that a bracket over which nobody is heard looks only once: the first
+ * subscription comes while no bracket is in flight. To all others the answer is
+ * a hint. What the pointer leads to was written before it was published, by a
+ * release; the address carries the dependency.
+ */
+static inline struct mmu_notifier_subscriptions *
+mm_notifiers(struct mm_struct *mm)
+{
+	return data_race(mm->notifier_subscriptions);
+}
+
 /**
  * mm_has_notifiers() - has anybody ever subscribed to @mm?
  * @mm: the address space
@@ -245,7 +293,7 @@ struct mmu_notifier_range {
  */
 static inline int mm_has_notifiers(struct mm_struct *mm)
 {
-	return unlikely(READ_ONCE(mm->notifier_subscriptions));
+	return unlikely(mm_notifiers(mm));
 }
 
 int mmu_notifier_register(struct mmu_notifier *mn,
@@ -298,10 +346,10 @@ unsigned long mmu_interval_read_begin(struct mmu_interval_notifier *ini);
  * @cur_seq: what the callback was given
  *
  * To be called from the invalidate callback, as a rule under the lock that
- * serialises it against mmu_interval_read_retry(). The store is a release, for
- * the driver that takes no such lock: it pairs with the first load of
- * mmu_interval_read_begin(), so that a reader who gets the new value also finds
- * the invalidation recorded as in flight.
+ * serialises it against mmu_interval_read_retry(). The store is a release: it
+ * pairs with the first load of mmu_interval_read_begin(), which takes no lock
+ * of the driver either, so that a reader who gets the new value also finds the
+ * invalidation recorded as in flight.
  */
 static inline void
 mmu_interval_set_seq(struct mmu_interval_notifier *ini,
@@ -326,7 +374,7 @@ static inline bool
 mmu_interval_read_retry(struct mmu_interval_notifier *ini,
 			unsigned long seq)
 {
-	return READ_ONCE(ini->seq) != seq;
+	return data_race(ini->seq) != seq;
 }
 
 /**
@@ -354,8 +402,10 @@ int __mmu_notifier_clear_flush_young(struct mm_struct *mm, unsigned long start,
 int __mmu_notifier_clear_young(struct mm_struct *mm, unsigned long start,
 			       unsigned long end);
 int __mmu_notifier_test_young(struct mm_struct *mm, unsigned long address);
-int __mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range);
-void __mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range);
+int __mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range,
+					  struct mmu_notifier_subscriptions *subs);
+void __mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range,
+					 struct mmu_notifier_subscriptions *subs);
 void __mmu_notifier_arch_invalidate_secondary_tlbs(struct mm_struct *mm,
 						   unsigned long start,
 						   unsigned long end);
@@ -469,11 +519,14 @@ static inline void mmu_notifier_range_init(struct mmu_notifier_range *range,
 static inline void
 mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range)
 {
-	might_sleep();
+	struct mmu_notifier_subscriptions *subs = mm_notifiers(range->mm);
+
+	/* Checks only: loops over brackets have a cond_resched() of their own */
+	__might_sleep(__FILE__, __LINE__);
 	lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
-	if (mm_has_notifiers(range->mm)) {
+	if (unlikely(subs)) {
 		range->flags |= MMU_NOTIFIER_RANGE_BLOCKABLE;
-		__mmu_notifier_invalidate_range_start(range);
+		__mmu_notifier_invalidate_range_start(range, subs);
 	}
 	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
 }
@@ -489,12 +542,13 @@ mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range)
 static inline int __must_check
 mmu_notifier_invalidate_range_start_nonblock(struct mmu_notifier_range *range)
 {
+	struct mmu_notifier_subscriptions *subs = mm_notifiers(range->mm);
 	int ret = 0;
 
 	lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
-	if (mm_has_notifiers(range->mm)) {
+	if (unlikely(subs)) {
 		range->flags &= ~MMU_NOTIFIER_RANGE_BLOCKABLE;
-		ret = __mmu_notifier_invalidate_range_start(range);
+		ret = __mmu_notifier_invalidate_range_start(range, subs);
 	}
 	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
 	return ret;
@@ -509,10 +563,12 @@ mmu_notifier_invalidate_range_start_nonblock(struct mmu_notifier_range *range)
 static inline void
 mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range)
 {
+	struct mmu_notifier_subscriptions *subs = mm_notifiers(range->mm);
+
 	if (mmu_notifier_range_blockable(range))
-		might_sleep();
-	if (mm_has_notifiers(range->mm))
-		__mmu_notifier_invalidate_range_end(range);
+		__might_sleep(__FILE__, __LINE__);
+	if (unlikely(subs))
+		__mmu_notifier_invalidate_range_end(range, subs);
 }
 
 /* A fork must not inherit what dup_mm() copied: a child has no subscriptions */

@@ -17,6 +17,7 @@
  */
 #include <kunit/test.h>
 #include <linux/completion.h>
+#include <linux/delay.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/kthread.h>
@@ -671,6 +672,11 @@ struct t_ini {
 	bool map_held;
 	struct t_gate gate;	/* before the sequence value is set */
 	struct t_gate late_gate;
+	/* two passes */
+	bool two;
+	bool whole;		/* the first pass does it all */
+	atomic_t finished;
+	struct t_gate finish_gate;
 };
 
 static bool t_ini_invalidate(struct mmu_interval_notifier *ini,
@@ -698,6 +704,59 @@ static const struct mmu_interval_notifier_ops ini_ops = {
 	.invalidate = t_ini_invalidate,
 };
 
+/* What the second pass needs of the first */
+struct t_finish {
+	struct mmu_interval_notifier_finish finish;
+	struct t_ini *s;
+	bool blockable;
+};
+
+/* Also left behind on a refusal: nobody may look at it then */
+static bool t_ini_start(struct mmu_interval_notifier *ini,
+			const struct mmu_notifier_range *range,
+			unsigned long cur_seq,
+			struct mmu_interval_notifier_finish **finish)
+{
+	struct t_ini *s = container_of(ini, struct t_ini, ini);
+	bool blockable = mmu_notifier_range_blockable(range);
+	struct t_finish *f;
+
+	if (*finish)
+		KUNIT_FAIL(t_test, "somebody else's finish was handed in");
+	if (!s->whole) {
+		f = kzalloc(sizeof(*f), GFP_ATOMIC);
+		f->s = s;
+		f->blockable = blockable;
+		*finish = &f->finish;
+	}
+	if (!t_ini_invalidate(ini, range, cur_seq)) {
+		if (!s->whole)
+			kfree(f);
+		return false;
+	}
+	return true;
+}
+
+static void t_ini_finish(struct mmu_interval_notifier_finish *finish)
+{
+	struct t_finish *f = container_of(finish, struct t_finish, finish);
+	struct t_ini *s = f->s;
+
+	if (finish->notifier != &s->ini)
+		KUNIT_FAIL(t_test, "a finish of another subscription");
+	t_log(s->e, 'f', s->id);
+	t_gate_pass(&s->finish_gate, f->blockable);
+	/* Whoever looks at it once more falls over */
+	memset(f, 0x6b, sizeof(*f));
+	kfree(f);
+	atomic_inc(&s->finished);
+}
+
+static const struct mmu_interval_notifier_ops two_ops = {
+	.invalidate_start = t_ini_start,
+	.invalidate_finish = t_ini_finish,
+};
+
 static struct t_ini *t_ini(struct kunit *test, unsigned int id)
 {
 	struct t_ini *s = t_alloc(test, sizeof(*s));
@@ -706,6 +765,15 @@ static struct t_ini *t_ini(struct kunit *test, unsigned int id)
 	s->id = id;
 	t_gate_init(&s->gate);
 	t_gate_init(&s->late_gate);
+	t_gate_init(&s->finish_gate);
+	return s;
+}
+
+static struct t_ini *t_ini_two(struct kunit *test, unsigned int id)
+{
+	struct t_ini *s = t_ini(test, id);
+
+	s->two = true;
 	return s;
 }
 
@@ -719,7 +787,7 @@ static void op_insert(struct t_op *op)
 	struct t_ini *s = op->arg;
 
 	op->ret = mmu_interval_notifier_insert(&s->ini, s->e->mm, s->at, s->len,
-					       &ini_ops);
+					       s->two ? &two_ops : &ini_ops);
 }
 
 static void op_remove(struct t_op *op)
@@ -751,6 +819,21 @@ static struct t_ini *t_insert(struct kunit *test, unsigned int id,
 
 	t_reinsert(test, s, start, end);
 	return s;
+}
+
+/* As t_insert(), with two passes */
+static struct t_ini *t_insert_two(struct kunit *test, unsigned int id,
+				  unsigned long start, unsigned long end)
+{
+	struct t_ini *s = t_ini_two(test, id);
+
+	t_reinsert(test, s, start, end);
+	return s;
+}
+
+static int finished(struct t_ini *s)
+{
+	return atomic_read(&s->finished);
 }
 
 static void t_remove(struct kunit *test, struct t_ini *s)
@@ -2543,7 +2626,7 @@ static void op_storm(struct t_op *op)
 		t_open_range(storm->r[!i]);
 		mmu_notifier_invalidate_range_end(&storm->r[i]->range);
 		i = !i;
-		storm->rounds++;
+		WRITE_ONCE(storm->rounds, storm->rounds + 1);
 		cond_resched();
 	}
 	mmu_notifier_invalidate_range_end(&storm->r[i]->range);
@@ -2551,39 +2634,399 @@ static void op_storm(struct t_op *op)
 
 struct storm_row {
 	unsigned long from, to;
+	unsigned int storms;
 	const char *desc;
 };
 
+#define STORMS	3
+
 static const struct storm_row storm_rows[] = {
-	{ PG(8), PG(9), "elsewhere" },
-	{ PG(1), PG(2), "over the subscription itself" },
+	{ PG(8), PG(9), 1, "elsewhere" },
+	{ PG(8), PG(9), STORMS, "elsewhere, on all CPUs" },
+	{ PG(1), PG(2), 1, "over the subscription itself" },
+	{ PG(1), PG(2), STORMS, "over the subscription itself, on all CPUs" },
 };
 
 KUNIT_ARRAY_PARAM_DESC(storm, storm_rows, desc);
 
-/* insert, read_begin and remove come through a storm without a gap */
+struct t_weather {
+	struct t_storm storm[STORMS];
+	struct t_op *op[STORMS];
+	struct t_ini *witness;
+	unsigned int n;
+};
+
+static unsigned long t_rounds(struct t_weather *w)
+{
+	unsigned long rounds = 0;
+	unsigned int i;
+
+	for (i = 0; i < w->n; i++)
+		rounds += READ_ONCE(w->storm[i].rounds);
+	return rounds;
+}
+
+static struct t_weather *t_storms_begin(struct kunit *test,
+					const struct storm_row *row)
+{
+	struct t_weather *w = t_alloc(test, sizeof(*w));
+	struct t_storm *storm;
+
+	w->witness = t_insert(test, 1, row->from, row->to);
+	for (w->n = 0; w->n < row->storms; w->n++) {
+		storm = &w->storm[w->n];
+		storm->r[0] = t_bracket(test, row->from, row->to);
+		storm->r[1] = t_bracket(test, row->from, row->to);
+		init_completion(&storm->going);
+		w->op[w->n] = t_start(test, op_storm, storm);
+		KUNIT_ASSERT_TRUE(test, t_wait(&storm->going));
+	}
+	return w;
+}
+
+/* It went on to the last, whatever the case has done meanwhile */
+static void t_storms_end(struct kunit *test, struct t_weather *w)
+{
+	unsigned long before = t_rounds(w);
+	unsigned int i;
+
+	for (i = 0; i < T_SLICES * T_SLICE && t_rounds(w) == before; i++)
+		schedule_timeout_uninterruptible(1);
+	KUNIT_EXPECT_GT(test, t_rounds(w), before);
+	for (i = 0; i < w->n; i++)
+		WRITE_ONCE(w->storm[i].stop, true);
+	for (i = 0; i < w->n; i++)
+		ASSERT_RETURNED(test, w->op[i]);
+	KUNIT_EXPECT_GE(test, hits(w->witness), t_rounds(w));
+	t_remove(test, w->witness);
+}
+
+/*
+ * The storm ends after everything else has returned: had any of it waited for a
+ * gap, it would wait still.
+ */
+static void storm_insert_and_read(struct kunit *test)
+{
+	struct t_weather *w = t_storms_begin(test, test->param_value);
+	struct t_ini *s = t_insert(test, 0, 0, PG(4));
+
+	t_read(test, s);
+	t_storms_end(test, w);
+	t_remove(test, s);
+}
+
+static void storm_read(struct kunit *test)
+{
+	struct t_ini *s = t_insert(test, 0, 0, PG(4));
+	struct t_weather *w = t_storms_begin(test, test->param_value);
+	unsigned int i;
+
+	for (i = 0; i < 10; i++)
+		t_read(test, s);
+	t_storms_end(test, w);
+	t_remove(test, s);
+}
+
+static void storm_remove(struct kunit *test)
+{
+	struct t_ini *s = t_insert(test, 0, 0, PG(4));
+	struct t_weather *w = t_storms_begin(test, test->param_value);
+
+	t_remove(test, s);
+	t_storms_end(test, w);
+}
+
+/* Neither one's own life nor that of others in the same interval takes longer */
 static void storm_starves_nobody(struct kunit *test)
 {
-	const struct storm_row *row = test->param_value;
-	struct t_storm *storm = t_alloc(test, sizeof(*storm));
-	struct t_ini *witness = t_insert(test, 1, row->from, row->to), *s;
-	struct t_op *op;
+	struct t_weather *w = t_storms_begin(test, test->param_value);
+	struct t_ini *s;
 	int i;
 
-	storm->r[0] = t_bracket(test, row->from, row->to);
-	storm->r[1] = t_bracket(test, row->from, row->to);
-	init_completion(&storm->going);
-	op = t_start(test, op_storm, storm);
-	KUNIT_ASSERT_TRUE(test, t_wait(&storm->going));
 	for (i = 0; i < 30; i++) {
 		s = t_insert(test, 0, 0, PG(4));
 		t_read(test, s);
 		t_remove(test, s);
 	}
-	WRITE_ONCE(storm->stop, true);
-	ASSERT_RETURNED(test, op);
-	KUNIT_EXPECT_GE(test, hits(witness), storm->rounds);
-	t_remove(test, witness);
+	t_storms_end(test, w);
+}
+
+/* ==== Intervals: two passes ==== */
+
+static void two_passes_need_both(struct kunit *test)
+{
+	static const struct mmu_interval_notifier_ops no_finish = {
+		.invalidate = t_ini_invalidate,
+		.invalidate_start = t_ini_start,
+	};
+	static const struct mmu_interval_notifier_ops only_finish = {
+		.invalidate_finish = t_ini_finish,
+	};
+	struct t_ini *s = t_ini(test, 0);
+	struct t_env *e = test->priv;
+
+	KUNIT_EXPECT_EQ(test, mmu_interval_notifier_insert(&s->ini, e->mm, 0,
+							   PG(1), &no_finish),
+			-EINVAL);
+	KUNIT_EXPECT_EQ(test, mmu_interval_notifier_insert(&s->ini, e->mm, 0,
+							   PG(1), &only_finish),
+			-EINVAL);
+	KUNIT_EXPECT_NULL(test, s->ini.mm);
+	KUNIT_EXPECT_EQ(test, t_pins(test), 1);
+	s->two = true;
+	t_reinsert(test, s, 0, PG(1));
+	t_remove(test, s);
+}
+
+/* All starts, then all finishes in the same order, then the lists */
+static void two_passes_order(struct kunit *test)
+{
+	struct t_list *l = t_register(test, 9, &full_ops);
+	struct t_ini *s[5];
+	unsigned int i;
+
+	for (i = 0; i < 5; i++)
+		s[i] = i == 2 ? t_insert(test, i, PG(i), PG(8)) :
+				t_insert_two(test, i, PG(i), PG(8));
+	s[3]->whole = true;
+	t_invalidate(test, PG(1), PG(8));
+	EXPECT_LOG(test, "i0 i1 i2 i3 i4 f0 f1 f4 S9 E9 ");
+	t_invalidate(test, PG(2), PG(3));
+	EXPECT_LOG(test, "i0 i1 i2 f0 f1 S9 E9 ");
+	for (i = 0; i < 5; i++)
+		t_remove(test, s[i]);
+	t_unregister(test, l);
+}
+
+/* The collision is seen and the bracket is in flight until its end, as ever */
+static void two_passes_collide(struct kunit *test)
+{
+	struct t_ini *s = t_insert_two(test, 0, 0, PG(4));
+	unsigned long seq = t_read(test, s);
+	struct t_op *bracket, *read;
+
+	t_gate_arm(&s->finish_gate);
+	bracket = t_start(test, op_bracket, t_bracket(test, 0, PG(1)));
+	ASSERT_ENTERED(test, &s->finish_gate);
+	KUNIT_EXPECT_TRUE(test, t_collided(s, seq));
+	read = t_start(test, op_read_begin, s);
+	EXPECT_WAITS(test, read);
+	t_gate_open(&s->finish_gate);
+	ASSERT_RETURNED(test, bracket);
+	ASSERT_RETURNED(test, read);
+	KUNIT_EXPECT_FALSE(test, t_collided(s, read->ret));
+	t_remove(test, s);
+}
+
+/* Two brackets are inside the same subscription: each has its own finish */
+static void two_passes_at_once(struct kunit *test)
+{
+	struct t_ini *s = t_insert_two(test, 0, 0, PG(4));
+	struct t_op *first, *remove;
+
+	t_gate_arm(&s->finish_gate);
+	first = t_start(test, op_bracket, t_bracket(test, 0, PG(1)));
+	ASSERT_ENTERED(test, &s->finish_gate);
+	t_invalidate(test, 0, PG(1));
+	KUNIT_EXPECT_EQ(test, hits(s), 2);
+	KUNIT_EXPECT_EQ(test, finished(s), 1);
+	remove = t_start(test, op_remove, s);
+	EXPECT_WAITS(test, remove);
+	t_gate_open(&s->finish_gate);
+	ASSERT_RETURNED(test, first);
+	ASSERT_RETURNED(test, remove);
+	KUNIT_EXPECT_EQ(test, finished(s), 2);
+}
+
+/* What has begun is finished, in order; what has not is not called at all */
+static void two_passes_refused(struct kunit *test)
+{
+	struct t_ini *s[4];
+	struct t_op *read;
+	unsigned long seq;
+	unsigned int i;
+
+	t_need_spinning(test);
+	for (i = 0; i < 4; i++)
+		s[i] = t_insert_two(test, i, PG(i), PG(8));
+	s[2]->refuse = true;
+	seq = t_read(test, s[0]);
+	KUNIT_EXPECT_EQ(test, t_nonblock(test, 0, PG(8)), -EAGAIN);
+	EXPECT_LOG(test, "i0 i1 i2 f0 f1 ");
+	KUNIT_EXPECT_TRUE(test, t_collided(s[0], seq));
+	/* No longer in flight */
+	read = t_start(test, op_read_begin, s[0]);
+	ASSERT_RETURNED(test, read);
+	s[2]->refuse = false;
+	KUNIT_EXPECT_EQ(test, t_nonblock(test, 0, PG(8)), 0);
+	EXPECT_LOG(test, "i0 i1 i2 i3 f0 f1 f2 f3 ");
+	for (i = 0; i < 4; i++)
+		t_remove(test, s[i]);
+}
+
+/* A list subscription refuses: by then the intervals are through */
+static void two_passes_refused_by_list(struct kunit *test)
+{
+	struct t_ini *s = t_insert_two(test, 0, 0, PG(8));
+	struct t_list *l = t_register(test, 9, &start_only_ops);
+
+	l->refuse = -EAGAIN;
+	KUNIT_EXPECT_EQ(test, t_nonblock(test, 0, PG(8)), -EAGAIN);
+	EXPECT_LOG(test, "i0 f0 S9 ");
+	t_read(test, s);
+	t_remove(test, s);
+	t_unregister(test, l);
+}
+
+static void two_passes_at_exit(struct kunit *test)
+{
+	struct t_ini *one = t_insert_two(test, 0, 0, PG(8));
+	struct t_ini *two = t_insert_two(test, 1, PG(1), PG(8));
+
+	t_exit_mm(test);
+	EXPECT_LOG(test, "i0 i1 f0 f1 ");
+	t_remove(test, one);
+	t_remove(test, two);
+}
+
+/* Started, the others are still being started: not over before its finish */
+static void remove_waits_for_finish(struct kunit *test)
+{
+	struct t_ini *first = t_insert_two(test, 0, 0, PG(8));
+	struct t_ini *last = t_insert_two(test, 1, PG(1), PG(8));
+	struct t_op *bracket, *remove;
+
+	t_gate_arm(&last->gate);
+	t_gate_arm(&first->finish_gate);
+	bracket = t_start(test, op_bracket, t_bracket(test, 0, PG(8)));
+	ASSERT_ENTERED(test, &last->gate);
+	remove = t_start(test, op_remove, first);
+	EXPECT_WAITS(test, remove);
+	t_gate_open(&last->gate);
+	ASSERT_ENTERED(test, &first->finish_gate);
+	EXPECT_WAITS(test, remove);
+	t_gate_open(&first->finish_gate);
+	ASSERT_RETURNED(test, remove);
+	ASSERT_RETURNED(test, bracket);
+	KUNIT_EXPECT_EQ(test, finished(first), 1);
+	t_remove(test, last);
+}
+
+/* Its own finish is over: it does not wait for those of others */
+static void remove_after_finish(struct kunit *test)
+{
+	struct t_ini *first = t_insert_two(test, 0, 0, PG(8));
+	struct t_ini *last = t_insert_two(test, 1, PG(1), PG(8));
+	struct t_op *bracket;
+
+	t_gate_arm(&last->finish_gate);
+	bracket = t_start(test, op_bracket, t_bracket(test, 0, PG(8)));
+	ASSERT_ENTERED(test, &last->finish_gate);
+	KUNIT_EXPECT_EQ(test, finished(first), 1);
+	t_remove(test, first);
+	t_gate_open(&last->finish_gate);
+	ASSERT_RETURNED(test, bracket);
+	t_remove(test, last);
+}
+
+/* ---- What it is for ---- */
+
+#define FLUSH_DEVS	8
+#define FLUSH_US	1000
+#define FLUSH_TRIES	20
+
+/* A device that takes a while for a flush, and does it by itself */
+struct t_flusher {
+	struct mmu_interval_notifier ini;
+	struct mmu_interval_notifier_finish finish;
+	ktime_t due;
+};
+
+static void t_flush_begin(struct t_flusher *f)
+{
+	f->due = ktime_add_us(ktime_get(), FLUSH_US);
+}
+
+static void t_flush_wait(struct t_flusher *f)
+{
+	while (ktime_before(ktime_get(), f->due))
+		usleep_range(FLUSH_US / 20, FLUSH_US / 10);
+}
+
+static bool flush_invalidate(struct mmu_interval_notifier *ini,
+			     const struct mmu_notifier_range *range,
+			     unsigned long cur_seq)
+{
+	struct t_flusher *f = container_of(ini, struct t_flusher, ini);
+
+	mmu_interval_set_seq(ini, cur_seq);
+	t_flush_begin(f);
+	t_flush_wait(f);
+	return true;
+}
+
+static bool flush_start(struct mmu_interval_notifier *ini,
+			const struct mmu_notifier_range *range,
+			unsigned long cur_seq,
+			struct mmu_interval_notifier_finish **finish)
+{
+	struct t_flusher *f = container_of(ini, struct t_flusher, ini);
+
+	mmu_interval_set_seq(ini, cur_seq);
+	t_flush_begin(f);
+	*finish = &f->finish;
+	return true;
+}
+
+static void flush_finish(struct mmu_interval_notifier_finish *finish)
+{
+	t_flush_wait(container_of(finish, struct t_flusher, finish));
+}
+
+static const struct mmu_interval_notifier_ops flush_one_pass = {
+	.invalidate = flush_invalidate,
+};
+
+static const struct mmu_interval_notifier_ops flush_two_passes = {
+	.invalidate_start = flush_start,
+	.invalidate_finish = flush_finish,
+};
+
+/* Microseconds of a bracket over all devices, the best of some */
+static s64 t_flush_time(struct kunit *test,
+			const struct mmu_interval_notifier_ops *ops)
+{
+	struct t_flusher *f = t_alloc(test, FLUSH_DEVS * sizeof(*f));
+	struct t_env *e = test->priv;
+	s64 best = S64_MAX;
+	ktime_t began;
+	unsigned int i;
+
+	for (i = 0; i < FLUSH_DEVS; i++)
+		KUNIT_ASSERT_EQ(test, mmu_interval_notifier_insert(&f[i].ini, e->mm,
+								   0, PG(1), ops),
+				0);
+	for (i = 0; i < FLUSH_TRIES; i++) {
+		began = ktime_get();
+		t_invalidate(test, 0, PG(1));
+		best = min(best, ktime_us_delta(ktime_get(), began));
+	}
+	for (i = 0; i < FLUSH_DEVS; i++)
+		mmu_interval_notifier_remove(&f[i].ini);
+	return best;
+}
+
+/* Eight devices that flush for 1 ms each: together, not one after the other */
+static void two_passes_overlap(struct kunit *test)
+{
+	s64 one = t_flush_time(test, &flush_one_pass);
+	s64 two = t_flush_time(test, &flush_two_passes);
+
+	kunit_info(test, "%d devices of %d us: %lld us in one pass, %lld us in two",
+		   FLUSH_DEVS, FLUSH_US, one, two);
+	KUNIT_EXPECT_GE(test, one, FLUSH_DEVS * FLUSH_US);
+	KUNIT_EXPECT_GE(test, two, FLUSH_US);
+	KUNIT_EXPECT_LT(test, two, FLUSH_DEVS * FLUSH_US / 2);
 }
 
 /* ==== Intervals: insertion and removal while brackets are in flight ==== */
@@ -3065,6 +3508,7 @@ struct t_stress {
 		struct mutex lock;	/* of copy */
 		u32 copy[STRESS_PAGES];	/* 0: none */
 		unsigned long installs, retries;
+		atomic_t to_finish;
 	} dev[STRESS_DEVS];
 	struct mmu_notifier mn;
 	atomic_t open;			/* starts without an end, as @mn sees it */
@@ -3092,8 +3536,37 @@ static bool stress_invalidate(struct mmu_interval_notifier *ini,
 	return true;
 }
 
-static const struct mmu_interval_notifier_ops stress_ini_ops = {
-	.invalidate = stress_invalidate,
+/* The other device: told first, and waited for when all have been told */
+static bool stress_invalidate_start(struct mmu_interval_notifier *ini,
+				    const struct mmu_notifier_range *range,
+				    unsigned long cur_seq,
+				    struct mmu_interval_notifier_finish **finish)
+{
+	struct mmu_interval_notifier_finish *f = kzalloc(sizeof(*f), GFP_NOWAIT);
+	struct t_dev *d = container_of(ini, struct t_dev, ini);
+
+	if (!stress_invalidate(ini, range, cur_seq)) {
+		kfree(f);
+		return false;
+	}
+	if (f)
+		atomic_inc(&d->to_finish);
+	*finish = f;
+	return true;
+}
+
+static void stress_invalidate_finish(struct mmu_interval_notifier_finish *finish)
+{
+	struct t_dev *d = container_of(finish->notifier, struct t_dev, ini);
+
+	kfree(finish);
+	atomic_dec(&d->to_finish);
+}
+
+static const struct mmu_interval_notifier_ops stress_ini_ops[STRESS_DEVS] = {
+	{ .invalidate = stress_invalidate },
+	{ .invalidate_start = stress_invalidate_start,
+	  .invalidate_finish = stress_invalidate_finish },
 };
 
 static int stress_start(struct mmu_notifier *mn,
@@ -3200,7 +3673,8 @@ static int stress_dev_insert(struct t_dev *d)
 	unsigned int nr = 1 + t_random(&d->rnd, STRESS_PAGES - first);
 
 	return mmu_interval_notifier_insert(&d->ini, d->st->e->mm, PG(first),
-					    PG(nr), &stress_ini_ops);
+					    PG(nr),
+					    &stress_ini_ops[d - d->st->dev]);
 }
 
 static void op_stress_dev(struct t_op *op)
@@ -3219,6 +3693,8 @@ static void op_stress_dev(struct t_op *op)
 		scoped_guard(mutex, &d->lock)
 			memset(d->copy, 0, sizeof(d->copy));
 		mmu_interval_notifier_remove(&d->ini);
+		if (atomic_read(&d->to_finish))
+			atomic_inc(&d->st->orphans);
 	}
 }
 
@@ -3446,7 +3922,20 @@ static struct kunit_case mmu_notifier_cases[] = {
 	KUNIT_CASE(read_waits_for_all_older),
 	KUNIT_CASE(read_not_woken_by_others),
 	KUNIT_CASE(read_wakes_everybody),
+	KUNIT_CASE_PARAM(storm_insert_and_read, storm_gen_params),
+	KUNIT_CASE_PARAM(storm_read, storm_gen_params),
+	KUNIT_CASE_PARAM(storm_remove, storm_gen_params),
 	KUNIT_CASE_PARAM(storm_starves_nobody, storm_gen_params),
+	KUNIT_CASE(two_passes_need_both),
+	KUNIT_CASE(two_passes_order),
+	KUNIT_CASE(two_passes_collide),
+	KUNIT_CASE(two_passes_at_once),
+	KUNIT_CASE(two_passes_refused),
+	KUNIT_CASE(two_passes_refused_by_list),
+	KUNIT_CASE(two_passes_at_exit),
+	KUNIT_CASE(remove_waits_for_finish),
+	KUNIT_CASE(remove_after_finish),
+	KUNIT_CASE(two_passes_overlap),
 	KUNIT_CASE(insert_in_bracket),
 	KUNIT_CASE(insert_in_walk),
 	KUNIT_CASE(reinsert_in_walk),

@@ -84,6 +84,8 @@
 
 /* Pages translated between a read_begin() and its read_retry(). */
 #define WINDOW_PAGES	512UL
+/* Collisions before the process is held up. */
+#define WINDOW_TRIES	4
 /* Pages moved under one hold of shadow->lock. */
 #define BOUNCE_PAGES	32UL
 /* What one mmap() of the device may take. */
@@ -128,11 +130,11 @@ struct access {
 
 /**
  * struct patience - with a thing that collides, and has to be done again
- * @tried: it collided once
- * @until: after @tried, when to stop trying (jiffies)
+ * @tried: how often it collided
+ * @until: after the first time, when to stop trying (jiffies)
  */
 struct patience {
-	bool tried;
+	unsigned int tried;
 	unsigned long until;
 };
 
@@ -255,8 +257,7 @@ static int patience_wait(struct patience *patience)
 {
 	if (fatal_signal_pending(current))
 		return -EINTR;
-	if (!patience->tried) {
-		patience->tried = true;
+	if (!patience->tried++) {
 		patience->until = jiffies +
 				  msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT);
 	} else if (time_after(jiffies, patience->until)) {
@@ -368,9 +369,26 @@ static int window_try(struct shadow *shadow, struct hmm_range *range,
 	return window_commit(shadow, range, use, out);
 }
 
+/* The process is held up meanwhile: it cannot be what we collide with. */
+static int window_try_locked(struct shadow *shadow, struct hmm_range *range,
+			     window_fn use, void *out)
+{
+	int ret;
+
+	ret = hmm_range_lock(range);
+	if (ret)
+		return ret;
+	range->notifier_seq = mmu_interval_read_begin(range->notifier);
+	ret = hmm_range_fault(range);
+	if (!ret)
+		ret = window_commit(shadow, range, use, out);
+	hmm_range_unlock(range);
+	return ret;
+}
+
 /*
- * Faulting may collide with itself: a page that is copied on a write is taken
- * from the device first. Each try gets further, and a window is small.
+ * The first collision may be our own: a page that is copied on a write is taken
+ * from the device, too. With more of them somebody is at work on this window.
  */
 static int window_run(struct shadow *shadow, struct hmm_range *range,
 		      window_fn use, void *out)
@@ -379,7 +397,10 @@ static int window_run(struct shadow *shadow, struct hmm_range *range,
 	int ret, err;
 
 	do {
-		ret = window_try(shadow, range, use, out);
+		if (patience.tried < WINDOW_TRIES)
+			ret = window_try(shadow, range, use, out);
+		else
+			ret = window_try_locked(shadow, range, use, out);
 		if (ret != -EBUSY)
 			return ret;
 		err = patience_wait(&patience);
@@ -501,7 +522,7 @@ static int access_loop(struct access *acc, struct hmm_range *range,
 		if (done < 0)
 			return done;
 		if (done) {
-			patience.tried = false;
+			patience.tried = 0;
 			batched = false;
 			continue;
 		}

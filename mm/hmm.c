@@ -18,6 +18,33 @@
  * must do so by collision-retry, see mmu_interval_read_begin().
  */
 
+/**
+ * DOC: Getting through
+ *
+ * A try can collide, and so can the next. Three things bound how many it takes.
+ *
+ * A fault may itself invalidate: a page that is copied on a write is first taken
+ * from everybody, the device that asks for it included. hmm_range_fault() then
+ * goes on, faults in the rest of the range, and reports the collision at the end.
+ * The next try finds everything there. So a range is faulted in once, not once
+ * for each page that was copied.
+ *
+ * A process may invalidate the range without end, by madvise() or mprotect() from
+ * another thread. It holds the mmap lock, or that of a VMA, from before the start
+ * of each invalidation until after its end. A driver whose tries went wrong a few
+ * times takes those locks itself, by hmm_range_lock(), and tries again: whatever
+ * was in flight has ended, and nothing of the kind begins. The process is held up
+ * for one walk.
+ *
+ * What remains comes through the reverse map: reclaim, migration, writeback. It
+ * does not repeat itself on a page without somebody touching that page in
+ * between, and all who could are kept out.
+ *
+ * To hold up invalidations as such would be a shorter way, and a wrong one: an
+ * invalidation may begin under a folio lock that a fault waits for, or inside
+ * another invalidation that would have to end first. Either is a deadlock.
+ */
+
 /*
  * How the walk works
  *
@@ -403,6 +430,11 @@ static bool hmm_range_valid(const struct hmm_range *range)
 	       !offset_in_page(range->start | range->end);
 }
 
+static bool hmm_collided(const struct hmm_range *range)
+{
+	return mmu_interval_check_retry(range->notifier, range->notifier_seq);
+}
+
 /**
  * hmm_range_fault() - fill a range from the page tables, faulting on request
  * @range: filled in by the caller, see &struct hmm_range
@@ -416,7 +448,8 @@ static bool hmm_range_valid(const struct hmm_range *range)
  * collision, under the lock that the invalidate callback of the driver takes.
  *
  * On error the entries from the page at fault on hold what the caller put there.
- * After -EBUSY, the ones before it hold what was found before the collision.
+ * After -EBUSY, any may be filled, with what was found before the collision or
+ * after it.
  *
  * Context: Process context, may sleep. The caller holds the mmap lock of the mm
  * of @range->notifier, for reading or writing, and a reference on its users; the
@@ -427,7 +460,8 @@ static bool hmm_range_valid(const struct hmm_range *range)
  *
  * * -EINVAL if the range is empty, wraps, or is not page aligned,
  * * -EBUSY if there was a collision since @range->notifier_seq was read: begin
- *   again at mmu_interval_read_begin(),
+ *   again at mmu_interval_read_begin(). If it came during a fault, all the rest
+ *   has been faulted in first, see DOC: Getting through,
  * * -EPERM if writing is asked for where the VMA does not allow it,
  * * -EFAULT if a page that is asked for cannot be had: no VMA, not readable, no
  *   struct page, poisoned, beyond the end of its file,
@@ -443,6 +477,7 @@ int hmm_range_fault(struct hmm_range *range)
 		.default_want = hmm_wanted(range->default_flags),
 		.per_page = range->pfn_flags_mask,
 	};
+	bool collided = false;
 	int ret;
 
 	mmap_assert_locked(range->notifier->mm);
@@ -451,20 +486,62 @@ int hmm_range_fault(struct hmm_range *range)
 		return -EINVAL;
 
 	do {
-		if (mmu_interval_check_retry(range->notifier,
-					     range->notifier_seq))
+		if (!collided && hmm_collided(range))
 			return -EBUSY;
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		cond_resched();
 
 		ret = hmm_step(&walk);
-		if (ret == HMM_STEP_FAULT)
+		if (ret == HMM_STEP_FAULT) {
 			ret = hmm_handle_fault(&walk);
+			collided |= hmm_collided(range);
+		}
 		if (ret)
 			return ret;
 	} while (walk.addr < range->end);
 
-	return 0;
+	return collided ? -EBUSY : 0;
 }
 EXPORT_SYMBOL(hmm_range_fault);
+
+/**
+ * hmm_range_lock() - keep a process from invalidating a range
+ * @range: .notifier, .start and .end are looked at
+ *
+ * For a driver that has collided several times in a row, see DOC: Getting
+ * through. Takes the mmap lock for writing, and the locks of the VMAs in the
+ * range: on return the process changes nothing there, nor does it take a page
+ * fault. Begin again at mmu_interval_read_begin() then, call hmm_range_fault(),
+ * look for a collision as always, and drop everything by hmm_range_unlock() as
+ * soon as the result is in use.
+ *
+ * Context: Process context, sleeps. The mmap lock is not held, nor any lock that
+ * is taken under it or inside an invalidate callback.
+ * Return: 0; -EINTR on a fatal signal, nothing is locked then.
+ */
+int hmm_range_lock(const struct hmm_range *range)
+{
+	struct mm_struct *mm = range->notifier->mm;
+	struct vm_area_struct *vma;
+	VMA_ITERATOR(vmi, mm, range->start);
+
+	if (mmap_write_lock_killable(mm))
+		return -EINTR;
+	for_each_vma_range(vmi, vma, range->end)
+		vma_start_write(vma);
+	return 0;
+}
+EXPORT_SYMBOL_GPL(hmm_range_lock);
+
+/**
+ * hmm_range_unlock() - let a process go on that hmm_range_lock() has held up
+ * @range: as given to hmm_range_lock()
+ *
+ * Context: Process context.
+ */
+void hmm_range_unlock(const struct hmm_range *range)
+{
+	mmap_write_unlock(range->notifier->mm);
+}
+EXPORT_SYMBOL_GPL(hmm_range_unlock);

@@ -117,5 +117,7 @@ struct hmm_range {
 };
 
 int hmm_range_fault(struct hmm_range *range);
+int hmm_range_lock(const struct hmm_range *range);
+void hmm_range_unlock(const struct hmm_range *range);
 
 #endif /* _LINUX_HMM_H */

@@ -12,6 +12,7 @@ import unittest
 import config as configs
 import kbuild
 import lint
+import model
 import runs
 import tree
 import verdict as verdicts
@@ -192,6 +193,7 @@ PHASES = {
     "tree": phase_tree,
     "selfcheck": phase_selfcheck,
     "lint": phase_lint,
+    "model": model.phase_model,
     "kernel(plain)": phase_kernel("plain"),
     "boot(plain, 2 CPUs)": phase_boot("plain", 2),
     "boot(plain, 4 CPUs)": phase_boot("plain", 4),

@@ -16,6 +16,8 @@ import kbuild
 CONFIGS = {
     "plain": ("tinyconfig", ["plain", "@arch"]),
     "debug": ("tinyconfig", ["plain", "@arch", "debug"]),
+    "bench": ("tinyconfig", ["plain", "@arch", "bench"]),
+    "stock": ("tinyconfig", ["plain", "@arch", "bench"]),
     "users-on": ("x86_64_defconfig", ["users-on"]),
     "users-off": ("x86_64_defconfig", ["users-off"]),
 }

@@ -77,6 +77,17 @@ def verb_check(settings):
     return check.everything(settings)
 
 
+def verb_bench(settings):
+    import bench
+    return bench.everything(settings)
+
+
+def verb_model(settings):
+    """Needs no kernel tree."""
+    import check
+    return check.run_phases(settings, ["model"])
+
+
 def single(name):
     """A verb that is one phase of 'make check'."""
     def verb(settings):
@@ -88,8 +99,9 @@ def single(name):
 VERBS = {
     "tree": verb_tree, "config": verb_config, "kernel": verb_kernel,
     "test": verb_test, "demo": verb_demo, "shell": verb_shell,
-    "gdb": verb_gdb, "check": verb_check, "um": single("um"),
-    "users": single("users"), "docs": single("docs"), "lint": single("lint"),
+    "gdb": verb_gdb, "check": verb_check, "bench": verb_bench, "model": verb_model,
+    "um": single("um"), "users": single("users"), "docs": single("docs"),
+    "lint": single("lint"),
     "selfcheck": single("selfcheck"),
 }
 

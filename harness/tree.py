@@ -206,15 +206,18 @@ class Overlay:
         self.stock_text(path)
         self.wanted[path] = content
 
+    def want_ours(self, name, path):
+        """Our file `name` lands at `path`."""
+        source = self.repo / name
+        self.want(path, (source.read_bytes(), source.stat().st_mode & 0o777))
+
     def collect(self):
         for path in replaced_files(self.repo):
             self.want(path, None)
         for path in overlay_files(self.repo):
-            source = self.repo / path
-            self.want(path, (source.read_bytes(), source.stat().st_mode & 0o777))
-        kconfig = self.repo / "Kconfig"
-        if kconfig.is_file():
-            self.want("mm/Kconfig.hmm", (kconfig.read_bytes(), 0o644))
+            self.want_ours(path, path)
+        if (self.repo / "Kconfig").is_file():
+            self.want_ours("Kconfig", "mm/Kconfig.hmm")
         self.collect_maintainers()
         self.collect_patches()
 
@@ -288,15 +291,32 @@ class Overlay:
             directory = directory.parent
 
 
+class Baseline(Overlay):
+    """The base with our benchmarks and nothing else of ours: what we are measured
+    against."""
+
+    FILES = ("mm/tests/Makefile", "mm/tests/*_bench.c")
+    PATCHES = ("mm-kconfig-source-hmm.patch", "mm-makefile-build-tests.patch")
+
+    def collect(self):
+        for path in overlay_files(self.repo):
+            if any(fnmatch.fnmatch(path, pattern) for pattern in self.FILES):
+                self.want_ours(path, path)
+        self.want_ours("Kconfig", "mm/Kconfig.hmm")
+        with tempfile.TemporaryDirectory(prefix="hmm-patch-") as scratch:
+            for name in self.PATCHES:
+                self.apply(name, Path(scratch))
+
+
 def state_dir(tree):
     return STATE / ("tree-" + hashlib.sha256(str(tree).encode()).hexdigest()[:12])
 
 
-def ensure_tree(settings, repo=REPO):
+def ensure_tree(settings, repo=REPO, kind=Overlay):
     """Bring settings.tree up to date; returns the paths that changed."""
     tree, state = settings.tree, state_dir(settings.tree)
     known = ensure_base(tree, state, settings.ksrc, settings.verbose)
-    overlay = Overlay(repo, tree, state, known["touched"])
+    overlay = kind(repo, tree, state, known["touched"])
     try:
         overlay.collect()
     finally:

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0
+"""'make bench': the same benchmarks in the stock kernel and in ours.
+
+Both are built from one configuration. The figures of one CPU are counted under
+-icount, where the guest's time stamp counter counts its instructions: the same
+kernel prints the same figures to the digit, whatever this machine is doing. The
+figures of several CPUs are rates of an emulator on the CPUs that there are; look
+at their ratios, and not closely.
+"""
+
+import copy
+import json
+import os
+import re
+
+import config as configs
+import kbuild
+import qemu
+import runs
+import tree
+import verdict as verdicts
+from common import (BUILD, CODE_NAMES, HARNESS, OK, TEST_FAILED, Trouble, building,
+                    have, read_text, run, say, write_if_changed)
+
+# Fixed, so that figures can be compared with those of another day. The kernel
+# chooses its code paths by the CPU's features.
+CPU = "Nehalem"
+EXACT = ["-accel", "tcg", "-icount", "shift=0,sleep=off", "-cpu", CPU]
+CROWD = ["-accel", "tcg,thread=multi", "-cpu", CPU]
+CROWD_CPUS = 4
+MEMORY = "2G"
+
+FIGURE = re.compile(r"# ?(?:.*?)bench: (\S+) ([\d.]+) (\S+)\s*$")
+RESULTS = BUILD / "bench.json"
+
+
+def kernels(settings):
+    """(name, settings, configuration) of the two that are compared."""
+    stock = copy.copy(settings)
+    stock.tree = BUILD / "linux-stock"
+    return (("stock", stock, "stock", tree.Baseline), ("ours", settings, "bench",
+                                                       tree.Overlay))
+
+
+def build(settings, config, kind):
+    log = BUILD / "log" / f"kernel-{config}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_bytes(b"")
+    with building():
+        tree.ensure_tree(settings, kind=kind)
+        configs.ensure_config(settings, config, log)
+        return kbuild.build_kernel(settings, config, log)
+
+
+def boot(settings, config, suite, machine, cpus):
+    """Run one suite; returns its figures as {name: (value, unit)}."""
+    this = runs.new_run(settings, f"bench {config} {suite}", config)
+    console, results = this.directory / "console", this.directory / "results"
+    words = ["console=ttyS0", "ignore_loglevel", "panic=-1", qemu.WATCHDOG, qemu.CLOCK,
+             "kunit.enable=1", f"kunit.filter_glob={suite}", "kunit_shutdown=poweroff",
+             "nokaslr"]
+    argv = [qemu.QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display",
+            "none", "-M", "pc", *machine, "-m", MEMORY, "-smp", str(cpus), "-kernel",
+            str(kbuild.image(settings, config)), "-append", " ".join(words),
+            "-serial", f"file:{console}"]
+    (this.directory / "qemu-command").write_text(qemu.quoted(argv) + "\n")
+    ended, status = qemu.boot(argv, console, results, f"{suite} ({config})", 10)
+    text = read_text(console)
+    verdict = verdicts.Verdict()
+    verdicts.add_splats(verdict, text)
+    if ended != "exited" or status or verdict.splats:
+        raise Trouble(TEST_FAILED, f"{suite} ({config}) ended badly; see {console}")
+    return figures(text, f"{suite} ({config}); see {console}")
+
+
+def figures(text, what):
+    """The figures on a console; Trouble when the suite did not pass."""
+    text = verdicts.TIMESTAMP.sub("", text)
+    found = {}
+    for line in text.splitlines():
+        match = FIGURE.search(line)
+        if match:
+            found[match[1]] = (float(match[2]), match[3])
+    if not found or not re.search(r"^ok \d+ ", text, re.M) or re.search(r"^ *not ok", text, re.M):
+        raise Trouble(TEST_FAILED, f"no figures of {what}")
+    return found
+
+
+def targets():
+    """What each row should cost at most."""
+    wanted = {}
+    for line in read_text(HARNESS / "bench.targets").splitlines():
+        words = line.split("#")[0].split()
+        if words:
+            wanted[words[0]] = float(words[1])
+    return wanted
+
+
+def table(rows, wanted, names):
+    """Some figures side by side, as lines."""
+    lines = [f"{'what':32} {'unit':8} {'stock':>10} {'ours':>10} {'ratio':>6} "
+             f"{'target':>7}"]
+    for name in names:
+        value, unit = rows["ours"][name]
+        stock = rows["stock"].get(name, (None, unit))[0]
+        ratio = f"{value / stock:6.2f}" if stock else "     -"
+        goal = wanted.get(name)
+        lines.append(f"{name:32} {unit:8} {stock if stock is not None else '-':>10} "
+                     f"{value:>10} {ratio} {goal if goal is not None else '':>7}"
+                     + ("  MISSED" if goal is not None and value > goal else ""))
+    return lines
+
+
+def scale(rows):
+    """Figures named WHAT/N: a line for each WHAT and kernel, a column for each N."""
+    what = {}
+    for name in rows["ours"]:
+        stem, _, number = name.rpartition("/")
+        if stem:
+            what.setdefault(stem, []).append(number)
+    columns = sorted({n for numbers in what.values() for n in numbers}, key=int)
+    lines = [f"{'what':28} {'':5} " + " ".join(f"{n:>9}" for n in columns)]
+    for stem in what:
+        for kernel in ("stock", "ours"):
+            cells = [str(rows[kernel].get(f"{stem}/{n}", ("",))[0]) for n in columns]
+            lines.append(f"{stem:28} {kernel:5} " + " ".join(f"{c:>9}" for c in cells))
+    return lines
+
+
+def missed(rows, wanted):
+    """Targets that were not reached, or not measured at all."""
+    return [name for name, goal in wanted.items()
+            if name not in rows or rows[name][0] > goal]
+
+
+def versions():
+    """What the figures depend on besides the source."""
+    named = []
+    for argv in (["gcc", "--version"], [qemu.QEMU, "--version"]):
+        if have(argv[0]):
+            _, tail = run(argv, argv[0])
+            named.append(tail.splitlines()[0])
+    return [*named, f"QEMU CPU model {CPU}, x86-64"]
+
+
+def everything(settings):
+    """Build both, measure both, print one table."""
+    rows, crowd = {}, {}
+    for name, these, config, kind in kernels(settings):
+        build(these, config, kind)
+        rows[name] = boot(these, config, "mmu_notifier_bench", EXACT, 1)
+        crowd[name] = boot(these, config, "mmu_notifier_crowd", CROWD, CROWD_CPUS)
+    wanted = targets()
+    alone = [n for n in rows["ours"] if n in wanted or "/" not in n]
+    for title, lines in (
+            ("Built and run with:", versions()),
+            ("Instructions, one CPU (-icount shift=0):", table(rows, wanted, alone)),
+            ("Instructions against the number of subscriptions:", scale(rows)),
+            (f"Operations a ms against the CPUs at work, of {CROWD_CPUS} virtual ones on "
+             f"{os.cpu_count()} real ones; ratios count:", scale(crowd))):
+        say(title)
+        for line in lines:
+            say("  " + line)
+        say()
+    write_if_changed(RESULTS, (json.dumps({"versions": versions(), "exact": rows,
+                                           "crowd": crowd}, indent=1) + "\n").encode())
+    left = missed(rows["ours"], wanted)
+    for name in left:
+        say(f"MISSED: {name}")
+    say(f"{len(wanted) - len(left)} of {len(wanted)} targets met; {RESULTS}")
+    return OK if not left else TEST_FAILED

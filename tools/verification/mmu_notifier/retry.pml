@@ -120,11 +120,6 @@ view subs_lock, driver_lock, done_view[NREADERS];
 #else
 #define LOAD_SECOND(l, var)	LOAD_ACQUIRE(l, var)
 #endif
-#ifdef SAMPLE_RELAXED		/* holds: see README */
-#define LOAD_SAMPLE(l, var)	LOAD_RELAXED(l, var)
-#else
-#define LOAD_SAMPLE(l, var)	LOAD_ACQUIRE(l, var)
-#endif
 
 /* Under subs->lock */
 byte clock;
@@ -256,7 +251,7 @@ again:
 		/* SAMPLE */
 		atomic {
 			LOCK(subs_lock);
-			LOAD_SAMPLE(SEQ, seq);
+			LOAD_RELAXED(SEQ, seq);
 			horizon[r] = clock;
 			pending[r] = nr_inflight;
 			now = (nr_inflight != 0);

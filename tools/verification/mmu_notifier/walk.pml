@@ -5,13 +5,14 @@
  * What is modelled, by function of mm/mmu_notifier.c:
  *
  *	mn_itree_start(), mn_walk()		walker
- *	mn_walk_step(), mn_next()		STEP
+ *	mn_next(), mn_next_sorted()		STEP
  *	mn_walk_starts()			the first loop of walker
  *	mn_walk_finishes()			the second loop
  *	mn_walk_called()			CALLED
- *	mn_uncalled(), mn_walk_uses()		UNCALLED
- *	mn_walks_skip(), mn_interval_unlink()	the first step of REMOVE
- *	the wait_event() of remove		the rest of REMOVE
+ *	mn_call_start()				LINK_FINISH
+ *	mn_callbacks_over(), mn_walk_uses()	UNCALLED
+ *	mn_remove_from_walks()			REMOVE
+ *	mn_walks_skip()				SKIP
  *	mn_interval_link()			INSERT
  *
  * One walk or two at once. The bracket of one is not blockable and may be refused
@@ -154,7 +155,9 @@ proctype walker(byte w)
 		:: d_step {
 			assert(alive[s]);
 #ifndef TWIN_FINISHES_UNSEEN
-			LINK_FINISH;
+			LINK_FINISH
+		   };
+		   d_step {
 #endif
 			CALLED;
 #ifdef TWIN_FINISHES_UNSEEN
@@ -268,9 +271,9 @@ proctype walker(byte w)
 		SKIP(1);						\
 		in_tree[s] = 0;						\
 		present[AT(0, s)] = 0;					\
-		present[AT(1, s)] = 0;					\
-		UNCALLED						\
+		present[AT(1, s)] = 0					\
 	};								\
+	d_step { UNCALLED };						\
 	do								\
 	:: !idle ->							\
 		WAIT							\

@@ -154,7 +154,7 @@ def everything(settings):
     alone = [n for n in rows["ours"] if n in wanted or "/" not in n]
     for title, lines in (
             ("Built and run with:", versions()),
-            ("Instructions, one CPU (-icount shift=0):", table(rows, wanted, alone)),
+            ("Instructions (or bytes), one CPU (-icount shift=0):", table(rows, wanted, alone)),
             ("Instructions against the number of subscriptions:", scale(rows)),
             (f"Operations a ms against the CPUs at work, of {CROWD_CPUS} virtual ones on "
              f"{os.cpu_count()} real ones; ratios count:", scale(crowd))):

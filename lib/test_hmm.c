@@ -369,19 +369,25 @@ static int window_try(struct shadow *shadow, struct hmm_range *range,
 	return window_commit(shadow, range, use, out);
 }
 
-/* The process is held up meanwhile: it cannot be what we collide with. */
+/*
+ * The process is held up meanwhile: it cannot be what we collide with. The first
+ * try may be, if it has to fault.
+ */
 static int window_try_locked(struct shadow *shadow, struct hmm_range *range,
 			     window_fn use, void *out)
 {
+	unsigned int tries = 2;
 	int ret;
 
 	ret = hmm_range_lock(range);
 	if (ret)
 		return ret;
-	range->notifier_seq = mmu_interval_read_begin(range->notifier);
-	ret = hmm_range_fault(range);
-	if (!ret)
-		ret = window_commit(shadow, range, use, out);
+	do {
+		range->notifier_seq = mmu_interval_read_begin(range->notifier);
+		ret = hmm_range_fault(range);
+		if (!ret)
+			ret = window_commit(shadow, range, use, out);
+	} while (ret == -EBUSY && --tries);
 	hmm_range_unlock(range);
 	return ret;
 }

@@ -29,16 +29,22 @@
  * The next try finds everything there. So a range is faulted in once, not once
  * for each page that was copied.
  *
- * A process may invalidate the range without end, by madvise() or mprotect() from
- * another thread. It holds the mmap lock, or that of a VMA, from before the start
- * of each invalidation until after its end. A driver whose tries went wrong a few
- * times takes those locks itself, by hmm_range_lock(), and tries again: whatever
- * was in flight has ended, and nothing of the kind begins. The process is held up
- * for one walk.
+ * A process may invalidate the range without end, by madvise() or mprotect() or
+ * fork() from another thread. It holds the mmap lock, or that of a VMA, from
+ * before the start of each invalidation until after its end. A driver whose tries
+ * went wrong a few times takes those locks itself, by hmm_range_lock(), and tries
+ * again: whatever was in flight has ended, and nothing of the kind begins. Two
+ * tries under the lock are enough then, one to fault and one to read.
  *
- * What remains comes through the reverse map: reclaim, migration, writeback. It
- * does not repeat itself on a page without somebody touching that page in
- * between, and all who could are kept out.
+ * What remains comes through the reverse map. On private anonymous memory that
+ * is reclaim, migration and KSM, which come back to a page only after it has been
+ * put to use again, and all who could are kept out. On files it is also whoever
+ * else maps, writes or truncates the file: they need not ask this process, and no
+ * number of tries is enough against them. So a driver keeps a time limit.
+ *
+ * The lock has a price: while the range is faulted in, I/O included, the process
+ * waits. It is for ranges that were there a moment ago, and not for files that the
+ * process serves to itself.
  *
  * To hold up invalidations as such would be a shorter way, and a wrong one: an
  * invalidation may begin under a folio lock that a fault waits for, or inside
@@ -477,6 +483,7 @@ int hmm_range_fault(struct hmm_range *range)
 		.default_want = hmm_wanted(range->default_flags),
 		.per_page = range->pfn_flags_mask,
 	};
+	unsigned long faulted = ULONG_MAX;
 	bool collided = false;
 	int ret;
 
@@ -494,6 +501,10 @@ int hmm_range_fault(struct hmm_range *range)
 
 		ret = hmm_step(&walk);
 		if (ret == HMM_STEP_FAULT) {
+			/* Gone again after a collision: that can go on for ever */
+			if (collided && walk.addr == faulted)
+				return -EBUSY;
+			faulted = walk.addr;
 			ret = hmm_handle_fault(&walk);
 			collided |= hmm_collided(range);
 		}
@@ -510,15 +521,18 @@ EXPORT_SYMBOL(hmm_range_fault);
  * @range: .notifier, .start and .end are looked at
  *
  * For a driver that has collided several times in a row, see DOC: Getting
- * through. Takes the mmap lock for writing, and the locks of the VMAs in the
- * range: on return the process changes nothing there, nor does it take a page
- * fault. Begin again at mmu_interval_read_begin() then, call hmm_range_fault(),
- * look for a collision as always, and drop everything by hmm_range_unlock() as
- * soon as the result is in use.
+ * through, which also says what this does not keep out. Takes the mmap lock for
+ * writing, and the locks of the VMAs in the range: on return the process neither
+ * changes its mappings there nor takes a page fault. Begin again at
+ * mmu_interval_read_begin() then, call hmm_range_fault(), look for a collision as
+ * always, do so once more if there was one, and drop everything by
+ * hmm_range_unlock() as soon as the result is in use.
  *
- * Context: Process context, sleeps. The mmap lock is not held, nor any lock that
- * is taken under it or inside an invalidate callback.
- * Return: 0; -EINTR on a fatal signal, nothing is locked then.
+ * Context: Process context, sleeps. The caller holds a reference on the users of
+ * the mm. The mmap lock is not held, nor any lock that is taken under it or
+ * inside an invalidate callback.
+ * Return: 0; -EINVAL as hmm_range_fault(); -EINTR if a fatal signal came while
+ * waiting for the mmap lock. On error nothing is locked.
  */
 int hmm_range_lock(const struct hmm_range *range)
 {
@@ -526,6 +540,8 @@ int hmm_range_lock(const struct hmm_range *range)
 	struct vm_area_struct *vma;
 	VMA_ITERATOR(vmi, mm, range->start);
 
+	if (!hmm_range_valid(range))
+		return -EINVAL;
 	if (mmap_write_lock_killable(mm))
 		return -EINTR;
 	for_each_vma_range(vmi, vma, range->end)

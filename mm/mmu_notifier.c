@@ -84,13 +84,15 @@
  * * mmu_interval_read_begin() waits for the end of the brackets over its own
  *   interval that had begun when it was called.
  *
- * * mmu_interval_notifier_insert() waits for the mmap lock if it is the first on
- *   its mm, and for no bracket.
+ * * mmu_interval_notifier_insert() waits for nobody, but for the first on its mm:
+ *   that one takes the locks under which brackets are opened, and so waits for
+ *   those in flight to end. The locks are fair: later ones come after it.
  *
- * * mmu_interval_notifier_remove() waits for a callback that is running on its
- *   own subscription. As it is off the tree by then, no further one begins.
+ * * mmu_interval_notifier_remove() waits for callbacks that run on its own
+ *   subscription. As it is off the tree by then, no further one begins.
  *
- * * mmu_notifier_unregister() waits for list callbacks that have begun.
+ * * mmu_notifier_unregister() waits for list callbacks that have begun, of any
+ *   mm: they share one SRCU domain.
  *
  * Nobody waits until *no* bracket is in flight. Under a storm of overlapping
  * brackets without a gap that moment never comes.
@@ -151,7 +153,11 @@
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/srcu.h>
+#include <linux/timekeeping.h>
 #include <linux/wait.h>
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/mmu_notifier.h>
 
 /*
  * In this file: @subs is mm->notifier_subscriptions, @mn a list subscription,
@@ -240,6 +246,18 @@ static u64 mn_tick(struct mmu_notifier_subscriptions *subs)
 static __always_inline void mn_might_sleep(void)
 {
 	__might_sleep(__FILE__, __LINE__);
+}
+
+/* Nobody asks what time it is while nobody traces: then it is 0 */
+static u64 mn_traced_since(bool traced)
+{
+	return traced ? ktime_get_ns() : 0;
+}
+
+/* Tracing may have been switched on meanwhile: then it is 0, too */
+static u64 mn_traced_ns(u64 began)
+{
+	return began ? ktime_get_ns() - began : 0;
 }
 
 /* ---- The record of brackets in flight ---- */
@@ -345,6 +363,7 @@ static noinline unsigned long mn_read_begin_wait(struct mmu_interval_notifier *i
 		.last = ini->interval_tree.last,
 	};
 	unsigned long seq;
+	u64 began;
 
 	spin_lock(&subs->lock);
 	/*
@@ -361,7 +380,9 @@ static noinline unsigned long mn_read_begin_wait(struct mmu_interval_notifier *i
 	hlist_add_head(&reader.node, &subs->readers);
 	spin_unlock(&subs->lock);
 
+	began = mn_traced_since(trace_mmu_notifier_wait_enabled());
 	wait_for_completion(&reader.done);
+	trace_mmu_notifier_wait(ini, mn_traced_ns(began));
 
 	spin_lock(&subs->lock);
 	/* Whatever stored the value has ended: lock order makes it visible */
@@ -416,30 +437,49 @@ unsigned long mmu_interval_read_begin(struct mmu_interval_notifier *ini)
 }
 EXPORT_SYMBOL_GPL(mmu_interval_read_begin);
 
+/* For mmu_interval_set_seq() with CONFIG_DEBUG_VM */
+void __mmu_interval_check_seq(struct mmu_interval_notifier *ini,
+			      unsigned long cur_seq)
+{
+	struct mmu_notifier_subscriptions *subs = ini->mm->notifier_subscriptions;
+	struct mmu_notifier_range *range;
+	bool found = false;
+
+	spin_lock(&subs->lock);
+	list_for_each_entry(range, &subs->inflight, inflight)
+		found |= ini->calls && (unsigned long)range->seq == cur_seq;
+	spin_unlock(&subs->lock);
+	WARN_ONCE(!found, "%ps: sequence value set outside of a callback\n",
+		  __builtin_return_address(0));
+}
+EXPORT_SYMBOL_GPL(__mmu_interval_check_seq);
+
 /* ---- Walking the interval subscriptions ---- */
 
 /*
  * A walk calls every subscription that overlaps its bracket and was there when
  * it began. The tree changes meanwhile: nothing is frozen. Under subs->lock the
- * walk says whom it calls now (@running) and where it will go on (@cursor), and
- * drops the lock for the call. All who walk are on subs->walks, so that
- * mmu_interval_notifier_remove() finds every trace of a subscription: it moves
- * on a cursor that stands there, and waits only for a callback that has begun.
+ * walk notes where it will go on (@cursor), and drops the lock for the call. All
+ * who walk are on subs->walks, so that mmu_interval_notifier_remove() can move on
+ * a cursor that stands at what it takes out.
+ *
+ * Each subscription counts the calls under way on it. Who removes it waits for
+ * the count to fall to zero. It is off the tree by then, so no further call
+ * begins; and a walk that ends a call and finds its subscription off the tree
+ * knows that somebody may be waiting.
  *
  * A subscription inserted after the walk began is passed over: its stamp is
  * younger. Its own read_begin waits for the bracket, so it needs no call, and
  * nobody can keep a walk going by inserting in front of it.
  *
  * Subscriptions with two passes leave a finish behind, which is called after the
- * last start. Until then the subscription counts as being called.
+ * last start. Until it is over the call counts as under way.
  */
 struct mn_walk {
 	struct hlist_node node;
 	struct mmu_notifier_range *range;
 	struct mmu_interval_notifier *cursor;	/* to be called next, or NULL */
-	struct mmu_interval_notifier *running;	/* being called, or NULL */
 	struct llist_node *finishes;		/* to come, the latest first */
-	bool awaited;				/* by who removes */
 };
 
 static struct mmu_interval_notifier *mn_entry(struct interval_tree_node *node)
@@ -491,36 +531,31 @@ mn_next_sorted(struct mmu_notifier_subscriptions *subs,
 	return ini;
 }
 
-/* A callback is over. Whom it was on may be freed as soon as the lock is dropped. */
-static __always_inline void
-mn_walk_called(struct mmu_notifier_subscriptions *subs, struct mn_walk *walk)
+/* A call is over. Unless others are under way, @ini may be freed after unlock. */
+static __always_inline void mn_call_over(struct mmu_notifier_subscriptions *subs,
+					 struct mmu_interval_notifier *ini)
 {
 	lockdep_assert_held(&subs->lock);
 
-	if (unlikely(walk->awaited)) {
-		walk->awaited = false;
+	ini->calls--;
+	if (unlikely(!ini->born))
 		wake_up_all(&subs->removers);
-	}
 }
 
-/* The first pass of two. Not inlined: another lock does not matter here. */
-static noinline bool mn_call_start(struct mmu_notifier_subscriptions *subs,
-				   struct mmu_notifier_range *range,
-				   struct mn_walk *walk)
+/* The first pass of two: true if it was all, and there is no second one */
+static noinline bool mn_call_start(struct mmu_interval_notifier *ini,
+				   struct mn_walk *walk, bool *done)
 {
 	struct mmu_interval_notifier_finish *finish = NULL;
-	struct mmu_interval_notifier *ini = walk->running;
 
-	if (!ini->ops->invalidate_start(ini, range, range->seq, &finish))
-		return false;
-	if (finish) {
-		finish->notifier = ini;
-		spin_lock(&subs->lock);
-		finish->link.next = walk->finishes;
-		walk->finishes = &finish->link;
-		spin_unlock(&subs->lock);
-	}
-	return true;
+	*done = ini->ops->invalidate_start(ini, walk->range, walk->range->seq,
+					   &finish);
+	if (!*done || !finish)
+		return true;
+	finish->notifier = ini;
+	finish->link.next = walk->finishes;
+	walk->finishes = &finish->link;
+	return false;
 }
 
 /* Call @ini, whom the cursor has left; false if it refused */
@@ -530,16 +565,19 @@ static __always_inline bool mn_walk_call(struct mmu_notifier_subscriptions *subs
 					 struct mmu_interval_notifier *ini)
 	__must_hold(&subs->lock)
 {
-	bool done;
+	bool over = true, done;
 
-	walk->running = ini;
+	ini->calls++;
 	spin_unlock(&subs->lock);
 	if (likely(!ini->ops->invalidate_start))
 		done = ini->ops->invalidate(ini, range, range->seq);
 	else
-		done = mn_call_start(subs, range, walk);
+		over = mn_call_start(ini, walk, &done);
 	spin_lock(&subs->lock);
-	mn_walk_called(subs, walk);
+	if (trace_mmu_notifier_collision_enabled() && ini->seq == range->seq)
+		trace_mmu_notifier_collision(ini, range->seq);
+	if (likely(over))
+		mn_call_over(subs, ini);
 
 	/* Who may wait has no reason to refuse, and is not heard */
 	return likely(done) || WARN_ON_ONCE(mmu_notifier_range_blockable(range));
@@ -575,22 +613,20 @@ static void mn_walk_finishes(struct mmu_notifier_subscriptions *subs,
 			     struct mn_walk *walk)
 	__must_hold(&subs->lock)
 {
-	struct mmu_interval_notifier_finish *finish;
+	struct mmu_interval_notifier_finish *finish, *next;
+	struct mmu_interval_notifier *ini;
+	struct llist_node *first = llist_reverse_order(walk->finishes);
 
-	walk->finishes = llist_reverse_order(walk->finishes);
-	while (walk->finishes) {
-		finish = llist_entry(walk->finishes,
-				     struct mmu_interval_notifier_finish, link);
-		walk->finishes = finish->link.next;
-		walk->running = finish->notifier;
-		spin_unlock(&subs->lock);
-
-		/* @finish belongs to the driver again */
-		walk->running->ops->invalidate_finish(finish);
-
+	spin_unlock(&subs->lock);
+	llist_for_each_entry_safe(finish, next, first, link) {
+		ini = finish->notifier;
+		/* After this, @finish belongs to the driver again */
+		ini->ops->invalidate_finish(finish);
 		spin_lock(&subs->lock);
-		mn_walk_called(subs, walk);
+		mn_call_over(subs, ini);
+		spin_unlock(&subs->lock);
 	}
+	spin_lock(&subs->lock);
 }
 
 /* Not inlined: most brackets hit nobody */
@@ -612,35 +648,13 @@ static noinline bool mn_walk(struct mmu_notifier_subscriptions *subs,
 	return done;
 }
 
-/* Is it being called, or has it a second pass to come? */
-static bool mn_walk_uses(const struct mn_walk *walk,
-			 const struct mmu_interval_notifier *ini)
+static bool mn_calls_over(struct mmu_notifier_subscriptions *subs,
+			  const struct mmu_interval_notifier *ini)
 {
-	struct mmu_interval_notifier_finish *finish;
-
-	if (walk->running == ini)
-		return true;
-	llist_for_each_entry(finish, walk->finishes, link) {
-		if (finish->notifier == ini)
-			return true;
-	}
-	return false;
-}
-
-/* Is nobody inside a callback of @ini? Who is will wake us. */
-static bool mn_callbacks_over(struct mmu_notifier_subscriptions *subs,
-			      const struct mmu_interval_notifier *ini)
-{
-	struct mn_walk *walk;
-	bool over = true;
+	bool over;
 
 	spin_lock(&subs->lock);
-	hlist_for_each_entry(walk, &subs->walks, node) {
-		if (mn_walk_uses(walk, ini)) {
-			walk->awaited = true;
-			over = false;
-		}
-	}
+	over = !ini->calls;
 	spin_unlock(&subs->lock);
 	return over;
 }
@@ -763,8 +777,8 @@ static noinline void mn_list_end(struct mmu_notifier_subscriptions *subs,
 
 /* ---- What core code calls ---- */
 
-static int mn_start_all(struct mmu_notifier_subscriptions *subs,
-			struct mmu_notifier_range *range)
+static __always_inline int mn_start_all(struct mmu_notifier_subscriptions *subs,
+					struct mmu_notifier_range *range)
 {
 	int ret;
 
@@ -784,6 +798,37 @@ static int mn_start_all(struct mmu_notifier_subscriptions *subs,
 	return mn_list_start(subs, range);
 }
 
+static unsigned int mn_count_hits(struct mmu_notifier_subscriptions *subs,
+				  const struct mmu_notifier_range *range)
+{
+	struct mmu_interval_notifier *ini;
+	struct mmu_notifier *mn;
+	unsigned int hits = 0;
+	int idx;
+
+	spin_lock(&subs->lock);
+	for (ini = mn_first(subs, range); ini; ini = mn_next(range, ini))
+		hits++;
+	spin_unlock(&subs->lock);
+	idx = srcu_read_lock(&mn_srcu);
+	mn_for_each(mn, subs)
+		hits += !!mn->ops->invalidate_range_start;
+	srcu_read_unlock(&mn_srcu, idx);
+	return hits;
+}
+
+/* Counts anew whom the bracket hits: who does not trace shall not count */
+static noinline int mn_start_traced(struct mmu_notifier_subscriptions *subs,
+				    struct mmu_notifier_range *range)
+{
+	u64 began = ktime_get_ns();
+	int ret = mn_start_all(subs, range);
+	u64 ns = ktime_get_ns() - began;
+
+	trace_mmu_notifier_start(range, mn_count_hits(subs, range), ns, ret);
+	return ret;
+}
+
 int __mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range,
 					  struct mmu_notifier_subscriptions *subs)
 {
@@ -792,14 +837,17 @@ int __mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range,
 
 	if (!blockable)
 		non_block_start();
-	ret = mn_start_all(subs, range);
+	if (trace_mmu_notifier_start_enabled())
+		ret = mn_start_traced(subs, range);
+	else
+		ret = mn_start_all(subs, range);
 	if (!blockable)
 		non_block_end();
 	return ret;
 }
 
-void __mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range,
-					 struct mmu_notifier_subscriptions *subs)
+static __always_inline void mn_end_all(struct mmu_notifier_subscriptions *subs,
+				       struct mmu_notifier_range *range)
 {
 	if (unlikely(data_race(subs->list.first)))
 		mn_list_end(subs, range);
@@ -809,6 +857,24 @@ void __mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range,
 	 */
 	if (likely(range->flags & MMU_NOTIFIER_RANGE_RECORDED))
 		mn_unrecord(subs, range);
+}
+
+static noinline void mn_end_traced(struct mmu_notifier_subscriptions *subs,
+				   struct mmu_notifier_range *range)
+{
+	u64 began = ktime_get_ns();
+
+	mn_end_all(subs, range);
+	trace_mmu_notifier_end(range, ktime_get_ns() - began);
+}
+
+void __mmu_notifier_invalidate_range_end(struct mmu_notifier_range *range,
+					 struct mmu_notifier_subscriptions *subs)
+{
+	if (trace_mmu_notifier_end_enabled())
+		mn_end_traced(subs, range);
+	else
+		mn_end_all(subs, range);
 }
 
 int __mmu_notifier_clear_flush_young(struct mm_struct *mm, unsigned long start,
@@ -1117,7 +1183,8 @@ EXPORT_SYMBOL_GPL(mmu_notifier_register);
  * @mm: the address space it was registered with; need not have users any more
  *
  * Calls release unless exit has done so. On return no callback of @mn runs or
- * will run, and its pin on @mm is gone. Does nothing if the registration of @mn
+ * will run, and its pin on @mm is gone. To do it twice, or after the last
+ * mmu_notifier_put(), is warned of. Does nothing if the registration of @mn
  * had failed.
  *
  * Context: Process context, sleeps; not from a callback of a list subscription.
@@ -1127,7 +1194,7 @@ void mmu_notifier_unregister(struct mmu_notifier *mn, struct mm_struct *mm)
 	struct mmu_notifier_subscriptions *subs;
 	int idx;
 
-	if (!mn->mm)
+	if (!mn->mm || WARN_ON_ONCE(!mn->users))
 		return;
 
 	subs = mm->notifier_subscriptions;
@@ -1139,6 +1206,7 @@ void mmu_notifier_unregister(struct mmu_notifier *mn, struct mm_struct *mm)
 	mn_call_release(subs, mn, mm);
 	srcu_read_unlock(&mn_srcu, idx);
 	mn_unlink(subs, mn);
+	mn->users = 0;
 	synchronize_srcu(&mn_srcu);
 	mmdrop(mm);
 }
@@ -1320,8 +1388,10 @@ static int mn_interval_link(struct mmu_interval_notifier *ini,
 	 * insertion of the same object finds a collision.
 	 */
 	ini->born = mn_tick(subs);
+	ini->calls = 0;
 	WRITE_ONCE(ini->seq, ini->born);
 	mn_itree_insert(subs, ini);
+	trace_mmu_notifier_insert(ini, ini->born);
 	spin_unlock(&subs->lock);
 	return 0;
 }
@@ -1445,12 +1515,15 @@ static noinline void mn_remove_from_walks(struct mmu_notifier_subscriptions *sub
 					  struct mmu_interval_notifier *ini)
 	__releases(&subs->lock)
 {
+	u64 began = mn_traced_since(trace_mmu_notifier_remove_enabled());
+
 	/* While it is in the tree: a cursor moves on from its place there */
 	mn_walks_skip(subs, ini);
 	mn_interval_unlink(subs, ini);
 	spin_unlock(&subs->lock);
 
-	wait_event(subs->removers, mn_callbacks_over(subs, ini));
+	wait_event(subs->removers, mn_calls_over(subs, ini));
+	trace_mmu_notifier_remove(ini, mn_traced_ns(began));
 }
 
 /**
@@ -1458,13 +1531,14 @@ static noinline void mn_remove_from_walks(struct mmu_notifier_subscriptions *sub
  * @ini: the subscription
  *
  * On return no callback of @ini runs or will run, and its pin on the mm is gone.
- * Waits only for a callback that is running on @ini itself, on however many
- * CPUs, not for the end of any invalidation. The mm member is left for the
- * driver to clear. Does nothing if @ini is not inserted: zeroed, or removed
- * before.
+ * Waits only for callbacks that run on @ini itself, on however many CPUs, not
+ * for the end of any invalidation. With two passes that is until the second one
+ * is over, and the first passes of the others come before it. The mm member is
+ * left for the driver to clear. Warns once and does nothing if @ini is not
+ * inserted: zeroed, or removed before.
  *
- * Context: May sleep; not from a callback of @ini, nor with a lock held that its
- * callback takes. The mmap lock may be held.
+ * Context: May sleep; not from a callback of an interval subscription, nor with
+ * a lock held that one takes. The mmap lock may be held.
  */
 void mmu_interval_notifier_remove(struct mmu_interval_notifier *ini)
 {
@@ -1472,7 +1546,7 @@ void mmu_interval_notifier_remove(struct mmu_interval_notifier *ini)
 
 	mn_might_sleep();
 
-	if (!ini->born)
+	if (WARN_ON_ONCE(!ini->born))
 		return;
 
 	lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
@@ -1481,6 +1555,7 @@ void mmu_interval_notifier_remove(struct mmu_interval_notifier *ini)
 	if (likely(!subs->walks.first)) {
 		mn_interval_unlink(subs, ini);
 		spin_unlock(&subs->lock);
+		trace_mmu_notifier_remove(ini, 0);
 	} else {
 		mn_remove_from_walks(subs, ini);
 	}

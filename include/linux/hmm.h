@@ -97,7 +97,7 @@ static inline unsigned int hmm_pfn_to_map_order(unsigned long hmm_pfn)
  * @end: exclusive end, page aligned
  * @hmm_pfns: an entry for each page: in, the requests that @pfn_flags_mask lets
  *	through; out, what the CPU's page tables have. Need not be initialised
- *	where the mask is 0.
+ *	where the mask is 0, and must be written anew before each try where not.
  * @default_flags: the request for every page, HMM_PFN_REQ_*
  * @pfn_flags_mask: the bits of each entry that count as its own request, added
  *	to @default_flags; 0 for none

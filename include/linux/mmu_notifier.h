@@ -189,8 +189,9 @@ struct mmu_notifier {
  *	the device: do all of it but the wait, and leave in *@finish, which is
  *	NULL before, what the wait needs. The device works on while the others
  *	are started. What cannot be split for lack of a finish is done here in
- *	full, *@finish left NULL. Rules and return value as for @invalidate; on
- *	false *@finish is not looked at.
+ *	full, *@finish left NULL. No lock may be kept until the finish: two
+ *	invalidations may start their subscriptions in another order. Rules and
+ *	return value as for @invalidate; on false *@finish is not looked at.
  * @invalidate_finish: Required with @invalidate_start. Called once for each
  *	finish that it left, when every subscription that the change concerns
  *	has been started, and in that order. Waits for the device; on return it
@@ -240,6 +241,7 @@ struct mmu_interval_notifier {
 	unsigned long seq;
 	u64 born;
 	struct list_head sorted;
+	unsigned int calls;
 };
 
 #ifdef CONFIG_MMU_NOTIFIER
@@ -275,8 +277,8 @@ struct mmu_notifier_range {
 /*
  * Plain, so that a bracket over which nobody is heard looks only once: the first
  * subscription comes while no bracket is in flight. To all others the answer is
- * a hint. What the pointer leads to was written before it was published, by a
- * release; the address carries the dependency.
+ * a hint. Whoever follows the pointer comes after the release that published it,
+ * by the dependency; an Alpha with a secondary MMU would need more.
  */
 static inline struct mmu_notifier_subscriptions *
 mm_notifiers(struct mm_struct *mm)
@@ -339,6 +341,8 @@ int mmu_interval_notifier_insert_locked(struct mmu_interval_notifier *ini,
 					const struct mmu_interval_notifier_ops *ops);
 void mmu_interval_notifier_remove(struct mmu_interval_notifier *ini);
 unsigned long mmu_interval_read_begin(struct mmu_interval_notifier *ini);
+void __mmu_interval_check_seq(struct mmu_interval_notifier *ini,
+			      unsigned long cur_seq);
 
 /**
  * mmu_interval_set_seq() - record the collision that an invalidation causes
@@ -355,6 +359,8 @@ static inline void
 mmu_interval_set_seq(struct mmu_interval_notifier *ini,
 		     unsigned long cur_seq)
 {
+	if (IS_ENABLED(CONFIG_DEBUG_VM))
+		__mmu_interval_check_seq(ini, cur_seq);
 	smp_store_release(&ini->seq, cur_seq); /* see above */
 }
 
@@ -366,6 +372,7 @@ mmu_interval_set_seq(struct mmu_interval_notifier *ini,
  * Called under the lock that the invalidate callback takes. While that lock is
  * held, the answer stays false once it is: what was read from the page tables
  * since mmu_interval_read_begin() may be put to use before the lock is dropped.
+ * Without it the answer holds for some moment since the last barrier.
  *
  * Context: Any.
  * Return: true if the driver has to start again at mmu_interval_read_begin().
@@ -521,8 +528,10 @@ mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range)
 {
 	struct mmu_notifier_subscriptions *subs = mm_notifiers(range->mm);
 
-	/* Checks only: loops over brackets have a cond_resched() of their own */
+	/* Loops over many ranges count on this, so be brief but do it */
 	__might_sleep(__FILE__, __LINE__);
+	if (unlikely(tif_need_resched()))
+		might_sleep();
 	lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
 	if (unlikely(subs)) {
 		range->flags |= MMU_NOTIFIER_RANGE_BLOCKABLE;

@@ -1736,11 +1736,9 @@ static void hmm_collide_midway(struct hmm_test *t, unsigned long k)
 	t->nr_fault = 0;
 	KUNIT_EXPECT_EQ(t->test, hmm_once(t, &range), -EBUSY);
 	KUNIT_EXPECT_EQ(t->test, t->nr_fault, 12UL);
-	for (i = 0; i < 16; i++) {
-		if (i < 4 || t->pfns[i] != HMM_TEST_POISON)
-			KUNIT_EXPECT_EQ_MSG(t->test, t->pfns[i],
-					    hmm_ref(t, hmm_test_at(i)), "%lu", i);
-	}
+	for (i = 0; i < 16; i++)
+		KUNIT_EXPECT_EQ_MSG(t->test, t->pfns[i], hmm_ref(t, hmm_test_at(i)),
+				    "%lu", i);
 	t->on_fault = NULL;
 	KUNIT_EXPECT_EQ(t->test, hmm_call(t, HMM_TEST_BASE, 16, REQ_F), 0);
 	KUNIT_EXPECT_EQ(t->test, t->faults, 0UL);
@@ -1777,13 +1775,50 @@ static void hmm_test_own_collisions(struct kunit *test)
 	hmm_expect_ref(t, HMM_TEST_BASE, n, "after the copies");
 }
 
+/* Faulted, and gone again each time: no reason to stay for ever */
+static vm_fault_t hmm_collide_and_go(struct hmm_test *t, struct vm_fault *vmf)
+{
+	hmm_test_collide(t, vmf->address);
+	return VM_FAULT_NOPAGE;
+}
+
+static void hmm_test_gone_again(struct kunit *test)
+{
+	struct hmm_test *t = test->priv;
+	struct hmm_range range;
+
+	hmm_mmap_file(t, HMM_TEST_BASE, 8, MAP_SHARED);
+	range = hmm_test_range(t, HMM_TEST_BASE, 8, REQ_F);
+	hmm_fill(t, 8, NULL);
+	t->on_fault = hmm_collide_and_go;
+	t->nr_fault = 0;
+	KUNIT_EXPECT_EQ(test, hmm_once(t, &range), -EBUSY);
+	KUNIT_EXPECT_EQ(test, t->nr_fault, 1UL);
+}
+
+/* An error behind a collision is told, and at once */
+static void hmm_test_collision_then_error(struct kunit *test)
+{
+	struct hmm_test *t = test->priv;
+	struct hmm_range range;
+
+	hmm_mmap_file(t, HMM_TEST_BASE, 8, MAP_SHARED);
+	range = hmm_test_range(t, HMM_TEST_BASE, 12, REQ_F);
+	hmm_fill(t, 12, NULL);
+	t->on_fault = hmm_collide_at;
+	t->arg = 2;
+	KUNIT_EXPECT_EQ(test, hmm_once(t, &range), -EFAULT);
+}
+
 /* ---- a process that never stops invalidating ---- */
+
+#define HMM_GALES	4
 
 struct hmm_gale {
 	struct hmm_test *t;
-	struct task_struct *task;
+	struct task_struct *task[HMM_GALES];
 	struct completion going;
-	unsigned long blows;
+	atomic_t starts;
 };
 
 /* As madvise() would: the lock is held from before the start until after the end */
@@ -1797,74 +1832,155 @@ static int hmm_gale_thread(void *data)
 		mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, gale->t->mm,
 					HMM_TEST_BASE, HMM_TEST_BASE + PAGE_SIZE);
 		mmu_notifier_invalidate_range_start(&range);
+		atomic_inc(&gale->starts);
 		complete_all(&gale->going);
 		/* Long enough for another one to begin before this one ends */
 		usleep_range(2000, 3000);
 		mmu_notifier_invalidate_range_end(&range);
 		mmap_read_unlock(gale->t->mm);
-		WRITE_ONCE(gale->blows, gale->blows + 1);
 	}
 	return 0;
 }
 
-static void hmm_gale_start(struct hmm_test *t, struct hmm_gale *gale)
+static void hmm_gale_stop(void *data)
 {
-	gale->t = t;
-	init_completion(&gale->going);
-	gale->task = kthread_run(hmm_gale_thread, gale, "hmm_gale");
-	KUNIT_ASSERT_FALSE(t->test, IS_ERR(gale->task));
-	wait_for_completion(&gale->going);
+	struct hmm_gale *gale = data;
+	unsigned int i;
+
+	for (i = 0; i < HMM_GALES; i++)
+		if (!IS_ERR_OR_NULL(gale->task[i]))
+			kthread_stop(gale->task[i]);
 }
 
-/* One try of a driver; the time between the two reads is what may be hit */
+static struct hmm_gale *hmm_gale_start(struct hmm_test *t)
+{
+	struct hmm_gale *gale = kunit_kzalloc(t->test, sizeof(*gale), GFP_KERNEL);
+	unsigned int i;
+
+	KUNIT_ASSERT_NOT_NULL(t->test, gale);
+	gale->t = t;
+	init_completion(&gale->going);
+	for (i = 0; i < HMM_GALES; i++)
+		gale->task[i] = kthread_run(hmm_gale_thread, gale, "hmm_gale");
+	KUNIT_ASSERT_EQ(t->test, 0, kunit_add_action_or_reset(t->test,
+							      hmm_gale_stop, gale));
+	wait_for_completion(&gale->going);
+	return gale;
+}
+
+/* Until somebody has begun once more; false if nobody does */
+static bool hmm_gale_blows(struct hmm_gale *gale)
+{
+	int before = atomic_read(&gale->starts);
+	unsigned int i;
+
+	for (i = 0; i < 2000 && atomic_read(&gale->starts) == before; i++)
+		msleep(1);
+	return atomic_read(&gale->starts) != before;
+}
+
 static int hmm_gale_try(struct hmm_test *t, struct hmm_range *range)
+{
+	range->notifier_seq = mmu_interval_read_begin(&t->ni);
+	return hmm_range_fault(range);
+}
+
+/* The usual way: between the reading and the use somebody has begun */
+static void hmm_gale_open(struct hmm_test *t, struct hmm_gale *gale,
+			  struct hmm_range *range)
 {
 	int ret;
 
-	range->notifier_seq = mmu_interval_read_begin(&t->ni);
-	ret = hmm_range_fault(range);
+	mmap_read_lock(t->mm);
+	ret = hmm_gale_try(t, range);
+	mmap_read_unlock(t->mm);
+	KUNIT_EXPECT_TRUE(t->test, hmm_gale_blows(gale));
+	if (!ret)
+		KUNIT_EXPECT_TRUE(t->test, mmu_interval_read_retry(&t->ni,
+								   range->notifier_seq));
+}
+
+/* Two tries at most, and nobody begins in between */
+static void hmm_gale_locked(struct hmm_test *t, struct hmm_gale *gale,
+			    struct hmm_range *range)
+{
+	int ret, before;
+
+	KUNIT_ASSERT_EQ(t->test, hmm_range_lock(range), 0);
+	before = atomic_read(&gale->starts);
+	ret = hmm_gale_try(t, range);
+	if (ret == -EBUSY)
+		ret = hmm_gale_try(t, range);
 	msleep(8);
-	if (!ret && mmu_interval_read_retry(&t->ni, range->notifier_seq))
-		ret = -EBUSY;
-	return ret;
+	KUNIT_EXPECT_EQ(t->test, ret, 0);
+	KUNIT_EXPECT_FALSE(t->test, mmu_interval_read_retry(&t->ni,
+							    range->notifier_seq));
+	KUNIT_EXPECT_EQ(t->test, atomic_read(&gale->starts), before);
+	hmm_range_unlock(range);
+	KUNIT_EXPECT_TRUE(t->test, hmm_gale_blows(gale));
 }
 
 /*
  * Several threads invalidate the range, one always before another has ended. In
- * that storm no try of the usual kind succeeds; with the range locked the first
- * one does, and the storm goes on afterwards.
+ * that storm no try of the usual kind succeeds; with the range locked two suffice,
+ * also where each page is copied, and the storm goes on afterwards.
  */
 static void hmm_test_range_lock(struct kunit *test)
 {
 	struct hmm_test *t = test->priv;
 	struct hmm_range range;
-	struct hmm_gale gale[4];
-	unsigned long blows;
+	struct hmm_gale *gale;
 	unsigned int i;
 
 	hmm_mmap(t, HMM_TEST_BASE, 4, PROT_READ | PROT_WRITE);
-	for (i = 0; i < ARRAY_SIZE(gale); i++)
-		hmm_gale_start(t, &gale[i]);
+	gale = hmm_gale_start(t);
 	range = hmm_test_range(t, HMM_TEST_BASE, 4, REQ_FW);
 	hmm_fill(t, 4, NULL);
+	for (i = 0; i < 5; i++)
+		hmm_gale_open(t, gale, &range);
 	for (i = 0; i < 5; i++) {
-		mmap_read_lock(t->mm);
-		KUNIT_EXPECT_EQ(test, hmm_gale_try(t, &range), -EBUSY);
-		mmap_read_unlock(t->mm);
+		/* The zero page is back */
+		hmm_mmap(t, HMM_TEST_BASE, 4, PROT_READ | PROT_WRITE);
+		hmm_touch(t, HMM_TEST_BASE, 4, false);
+		hmm_gale_locked(t, gale, &range);
 	}
-	for (i = 0; i < 5; i++) {
-		KUNIT_ASSERT_EQ(test, hmm_range_lock(&range), 0);
-		blows = READ_ONCE(gale[0].blows);
-		/* The first one finds the page copied, or faults it in */
-		KUNIT_EXPECT_EQ(test, hmm_gale_try(t, &range), 0);
-		KUNIT_EXPECT_LE(test, READ_ONCE(gale[0].blows), blows + 1);
-		hmm_range_unlock(&range);
-		while (READ_ONCE(gale[0].blows) < blows + 2)
-			msleep(1);
-	}
-	for (i = 0; i < ARRAY_SIZE(gale); i++)
-		kthread_stop(gale[i].task);
+	kunit_release_action(test, hmm_gale_stop, gale);
 	hmm_expect_ref(t, HMM_TEST_BASE, 4, "after the storm");
+}
+
+static int hmm_hold_mmap_thread(void *data)
+{
+	struct hmm_gale *gale = data;
+
+	mmap_read_lock(gale->t->mm);
+	complete_all(&gale->going);
+	while (!kthread_should_stop())
+		schedule_timeout_interruptible(1);
+	mmap_read_unlock(gale->t->mm);
+	return 0;
+}
+
+/* Who is killed does not wait, and holds nothing */
+static void hmm_test_range_lock_killed(struct kunit *test)
+{
+	struct hmm_test *t = test->priv;
+	struct hmm_gale *gale = kunit_kzalloc(test, sizeof(*gale), GFP_KERNEL);
+	struct hmm_range range = hmm_test_range(t, HMM_TEST_BASE, 4, REQ_F);
+
+	KUNIT_ASSERT_NOT_NULL(test, gale);
+	gale->t = t;
+	init_completion(&gale->going);
+	gale->task[0] = kthread_run(hmm_hold_mmap_thread, gale, "hmm_hold_mmap");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(gale->task[0]));
+	wait_for_completion(&gale->going);
+	send_sig(SIGKILL, current, 1);
+	KUNIT_EXPECT_EQ(test, hmm_range_lock(&range), -EINTR);
+	flush_signals(current);
+	kthread_stop(gale->task[0]);
+	KUNIT_EXPECT_FALSE(test, rwsem_is_locked(&t->mm->mmap_lock));
+	range.end = range.start;
+	KUNIT_EXPECT_EQ(test, hmm_range_lock(&range), -EINVAL);
+	KUNIT_EXPECT_FALSE(test, rwsem_is_locked(&t->mm->mmap_lock));
 }
 
 /* Page faults that take no mmap lock are kept out, too */
@@ -3087,7 +3203,10 @@ static struct kunit_case hmm_cases[] = {
 	KUNIT_CASE(hmm_test_stale),
 	KUNIT_CASE(hmm_test_collision),
 	KUNIT_CASE(hmm_test_own_collisions),
+	KUNIT_CASE(hmm_test_gone_again),
+	KUNIT_CASE(hmm_test_collision_then_error),
 	KUNIT_CASE(hmm_test_range_lock),
+	KUNIT_CASE(hmm_test_range_lock_killed),
 	KUNIT_CASE(hmm_test_range_lock_vmas),
 	KUNIT_CASE(hmm_test_no_collision),
 	KUNIT_CASE(hmm_test_migration),

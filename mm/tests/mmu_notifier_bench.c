@@ -21,12 +21,11 @@
 #include <linux/cpumask.h>
 #include <linux/delay.h>
 #include <linux/kthread.h>
+#include <linux/ktime.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
-#include <linux/prandom.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
-#include <linux/spinlock.h>
 #include <linux/timex.h>
 
 #define B_LOOPS		1000
@@ -348,26 +347,32 @@ static struct kunit_suite bench_suite = {
 #define B_THREADS	8
 
 struct b_thread {
-	struct b_env *b;
+	struct b_crowd *crowd;
 	struct task_struct *task;
 	unsigned int i;			/* the subscription it works at */
 	unsigned long done;
-	unsigned long retries;
 };
 
-/* A device fault without the walk: read, take the lock, look for a collision */
+struct b_crowd {
+	struct b_env *b;
+	bool stop;
+	unsigned int n;
+	ktime_t began;
+	u64 us;
+	struct b_thread t[B_THREADS];
+};
+
+/* A device fault without the walk and the lock: read, and look for a collision */
 static int b_fault_thread(void *data)
 {
 	struct b_thread *t = data;
-	struct mmu_interval_notifier *ini = &t->b->inis[t->i];
+	struct mmu_interval_notifier *ini = &t->crowd->b->inis[t->i];
 	unsigned long seq;
 
-	while (!kthread_should_stop()) {
+	while (!READ_ONCE(t->crowd->stop)) {
 		seq = mmu_interval_read_begin(ini);
-		if (mmu_interval_read_retry(ini, seq))
-			WRITE_ONCE(t->retries, t->retries + 1);
-		else
-			WRITE_ONCE(t->done, t->done + 1);
+		if (!mmu_interval_read_retry(ini, seq))
+			t->done++;
 		cond_resched();
 	}
 	return 0;
@@ -378,73 +383,95 @@ static int b_invalidate_thread(void *data)
 	struct mmu_notifier_range range;
 	struct b_thread *t = data;
 
-	b_range(t->b, &range, OWN(t->i), OWN(t->i) + PAGE_SIZE);
-	while (!kthread_should_stop()) {
+	b_range(t->crowd->b, &range, OWN(t->i), OWN(t->i) + PAGE_SIZE);
+	while (!READ_ONCE(t->crowd->stop)) {
 		b_bracket(&range);
-		WRITE_ONCE(t->done, t->done + 1);
+		t->done++;
 		cond_resched();
 	}
 	return 0;
 }
 
-static void b_start(struct kunit *test, struct b_thread *t, unsigned int cpu,
-		    int (*fn)(void *data))
+static void b_join(struct kunit *test, struct b_crowd *c,
+		   int (*fn)(void *data), unsigned int i)
 {
-	t->b = test->priv;
-	t->i = cpu * 100;
-	t->task = kthread_create_on_cpu(fn, t, cpu, "bench/%u");
-	KUNIT_ASSERT_FALSE(test, IS_ERR(t->task));
-	get_task_struct(t->task);
-	wake_up_process(t->task);
+	struct b_thread *t = &c->t[c->n];
+	struct task_struct *task;
+
+	t->crowd = c;
+	t->i = i;
+	task = kthread_create_on_cpu(fn, t, c->n, "bench/%u");
+	/* None of them runs yet */
+	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+	t->task = get_task_struct(task);
+	c->n++;
 }
 
-static unsigned long b_stop(struct b_thread *t, unsigned int n)
+static void b_go(struct b_crowd *c)
+{
+	unsigned int i;
+
+	c->began = ktime_get();
+	for (i = 0; i < c->n; i++)
+		wake_up_process(c->t[i].task);
+	msleep(B_MSECS);
+	WRITE_ONCE(c->stop, true);
+	c->us = ktime_us_delta(ktime_get(), c->began);
+	for (i = 0; i < c->n; i++)
+		kthread_stop_put(c->t[i].task);
+}
+
+static void b_rate(struct kunit *test, const char *name, struct b_crowd *c,
+		   unsigned int from, unsigned int to)
 {
 	unsigned long done = 0;
+	unsigned int i;
 
-	while (n--) {
-		kthread_stop_put(t[n].task);
-		done += t[n].done;
-	}
-	return done;
+	for (i = from; i < to; i++)
+		done += c->t[i].done;
+	kunit_info(test, "bench: %s/%u %llu ops/ms", name, c->n,
+		   div64_u64(done * 1000ULL, c->us));
 }
 
-static void b_rate(struct kunit *test, const char *name, unsigned int cpus,
-		   unsigned long done)
+static struct b_crowd *b_crowd(struct kunit *test)
 {
-	kunit_info(test, "bench: %s/%u %lu ops/ms", name, cpus, done / B_MSECS);
+	struct b_crowd *c = kunit_kzalloc(test, sizeof(*c), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, c);
+	c->b = test->priv;
+	return c;
 }
 
 /* Operations of @fn on @cpus CPUs, one thread each, all of them disjoint */
-static void b_crowd(struct kunit *test, const char *name,
+static void b_alike(struct kunit *test, const char *name,
 		    int (*fn)(void *data), unsigned int cpus)
 {
-	struct b_thread *t = kunit_kcalloc(test, cpus, sizeof(*t), GFP_KERNEL);
-	unsigned int cpu;
+	struct b_crowd *c = b_crowd(test);
 
-	KUNIT_ASSERT_NOT_NULL(test, t);
-	for (cpu = 0; cpu < cpus; cpu++)
-		b_start(test, &t[cpu], cpu, fn);
-	msleep(B_MSECS);
-	b_rate(test, name, cpus, b_stop(t, cpus));
+	while (c->n < cpus)
+		b_join(test, c, fn, c->n * 100);
+	b_go(c);
+	b_rate(test, name, c, 0, c->n);
 }
 
-/* Device faults on one half of the CPUs while the other half invalidates */
-static void b_mixed(struct kunit *test, unsigned int cpus)
+/*
+ * Device faults on one half of the CPUs while the other half invalidates: the
+ * same subscription, if @apart is 0, or all disjoint.
+ */
+static void b_mixed(struct kunit *test, unsigned int cpus, unsigned int apart)
 {
-	struct b_thread *t = kunit_kcalloc(test, cpus, sizeof(*t), GFP_KERNEL);
-	unsigned int cpu, half = cpus / 2;
-	unsigned long faults, brackets;
+	struct b_crowd *c = b_crowd(test);
+	unsigned int half = cpus / 2;
 
-	KUNIT_ASSERT_NOT_NULL(test, t);
-	for (cpu = 0; cpu < cpus; cpu++)
-		b_start(test, &t[cpu], cpu,
-			cpu < half ? b_invalidate_thread : b_fault_thread);
-	msleep(B_MSECS);
-	brackets = b_stop(t, half);
-	faults = b_stop(t + half, cpus - half);
-	b_rate(test, "fault-beside-invalidations", cpus, faults);
-	b_rate(test, "invalidate-beside-faults", cpus, brackets);
+	while (c->n < half)
+		b_join(test, c, b_invalidate_thread, c->n * apart);
+	while (c->n < cpus)
+		b_join(test, c, b_fault_thread, c->n * apart);
+	b_go(c);
+	b_rate(test, apart ? "fault-beside-invalidations" : "fault-amid-invalidations",
+	       c, half, cpus);
+	b_rate(test, apart ? "invalidate-beside-faults" : "invalidate-amid-faults",
+	       c, 0, half);
 }
 
 static void crowd(struct kunit *test)
@@ -453,10 +480,12 @@ static void crowd(struct kunit *test)
 
 	b_populate(test, 1000);
 	for (cpus = 1; cpus <= min(num_online_cpus(), B_THREADS); cpus *= 2) {
-		b_crowd(test, "invalidate", b_invalidate_thread, cpus);
-		b_crowd(test, "fault", b_fault_thread, cpus);
-		if (cpus > 1)
-			b_mixed(test, cpus);
+		b_alike(test, "invalidate", b_invalidate_thread, cpus);
+		b_alike(test, "fault", b_fault_thread, cpus);
+		if (cpus == 1)
+			continue;
+		b_mixed(test, cpus, 100);
+		b_mixed(test, cpus, 0);
 	}
 }
 

@@ -8,9 +8,9 @@
  *	mn_next(), mn_next_sorted()		STEP
  *	mn_walk_starts()			the first loop of walker
  *	mn_walk_finishes()			the second loop
- *	mn_walk_called()			CALLED
+ *	mn_call_over()				OVER
  *	mn_call_start()				LINK_FINISH
- *	mn_callbacks_over(), mn_walk_uses()	UNCALLED
+ *	mn_calls_over()				UNCALLED
  *	mn_remove_from_walks()			REMOVE
  *	mn_walks_skip()				SKIP
  *	mn_interval_link()			INSERT
@@ -48,11 +48,12 @@ byte born[N];
 bool walking[W];
 byte range_seq[W];
 byte cursor[W];
-byte running[W];
-bool awaited[W];
-byte finishes[W];	/* the head; one finish for a walk and a subscription */
-byte next_finish[W * N];
+byte calls[N];
 bool asleep[2];		/* the owners, on subs->removers */
+
+/* Private to a walk: the head; one finish for a walk and a subscription */
+byte finishes[W];
+byte next_finish[W * N];
 
 /* What must be true; no part of the code */
 bool alive[N];
@@ -86,11 +87,17 @@ byte inside[W];		/* whose callback runs */
 #define WAKE		asleep[0] = 0; asleep[1] = 0
 #endif
 
-#define CALLED								\
-	inside[w] = NONE;						\
-	running[w] = NONE;						\
+/* The call on @s is over; who removed it meanwhile may be waiting */
+#ifdef TWIN_WAKE_IN_TREE
+#define GONE(s)		in_tree[s]
+#else
+#define GONE(s)		(!in_tree[s])
+#endif
+#define OVER								\
+	assert(calls[s] > 0);						\
+	calls[s]--;							\
 	if								\
-	:: awaited[w] -> awaited[w] = 0; WAKE				\
+	:: GONE(s) -> WAKE						\
 	:: else								\
 	fi
 
@@ -143,7 +150,7 @@ proctype walker(byte w)
 		!refused && MORE_STARTS ->
 			s = cursor[w];
 			STEP(w);
-			running[w] = s;
+			calls[s]++;
 			inside[w] = s;
 			/* P4: only whom it should, and once */
 			assert(alive[s] && present[AT(w, s)]);
@@ -154,22 +161,20 @@ proctype walker(byte w)
 		if
 		:: d_step {
 			assert(alive[s]);
-#ifndef TWIN_FINISHES_UNSEEN
-			LINK_FINISH
-		   };
-		   d_step {
-#endif
-			CALLED;
-#ifdef TWIN_FINISHES_UNSEEN
-			/* Linked after the walk let go of @s */
-		   };
-		   d_step {
+			inside[w] = NONE;
 			LINK_FINISH;
+#ifdef TWIN_FINISH_UNCOUNTED
+			OVER
 #endif
 		   }
-		:: d_step { assert(alive[s]); CALLED }
+		:: d_step { assert(alive[s]); inside[w] = NONE; OVER }
 		:: w == 1 ->
-			d_step { assert(alive[s]); refused = 1; CALLED }
+			d_step {
+				assert(alive[s]);
+				inside[w] = NONE;
+				refused = 1;
+				OVER
+			}
 		fi;
 		s = 0
 	:: else -> break
@@ -186,17 +191,23 @@ proctype walker(byte w)
 			s = finishes[w];
 			finishes[w] = next_finish[AT(w, s)];
 			next_finish[AT(w, s)] = 0;
-#ifndef TWIN_FINISHING_UNSEEN
-			running[w] = s;
-#endif
 			inside[w] = s;
 			/* P4: after all starts, in their order, once */
 			assert(refused || cursor[w] == NONE);
 			assert(owes[AT(w, s)] && IN_ORDER);
 			assert(alive[s]);
+#ifdef TWIN_OVER_EARLY
+			OVER;
+#endif
 			owes[AT(w, s)] = 0
 	   };
-		d_step { assert(alive[s]); CALLED };
+		d_step {
+			assert(alive[s]);
+			inside[w] = NONE;
+#if !defined(TWIN_FINISH_UNCOUNTED) && !defined(TWIN_OVER_EARLY)
+			OVER
+#endif
+		};
 		s = 0
 	:: else -> break
 	od;
@@ -220,34 +231,11 @@ proctype walker(byte w)
 	}
 }
 
-#ifdef TWIN_RUNNING_UNSEEN
-#define RUNS(w, s)	false
+#ifdef TWIN_NO_WAIT
+#define UNCALLED	idle = 1
 #else
-#define RUNS(w, s)	(running[w] == s)
+#define UNCALLED	idle = (calls[s] == 0)
 #endif
-
-/* One finish follows another: N of them at most */
-#define HAS_FINISH(w, s)						\
-	(finishes[w] != NONE && (finishes[w] == s ||			\
-	 (next_finish[AT(w, finishes[w])] != NONE &&			\
-	  (next_finish[AT(w, finishes[w])] == s ||			\
-	   next_finish[AT(w, next_finish[AT(w, finishes[w])])] == s))))
-#ifdef TWIN_LIST_UNSEEN
-#define USES(w, s)	(walking[w] && RUNS(w, s))
-#else
-#define USES(w, s)	(walking[w] && (RUNS(w, s) || HAS_FINISH(w, s)))
-#endif
-
-#ifdef TWIN_NO_AWAITED
-#define AWAIT		skip
-#else
-#define AWAIT								\
-	awaited[0] = awaited[0] || USES(0, s);				\
-	awaited[1] = awaited[1] || USES(1, s)
-#endif
-#define UNCALLED							\
-	idle = !USES(0, s) && !USES(1, s);				\
-	AWAIT
 
 #ifdef TWIN_NO_SKIP
 #define SKIP(w)		skip
@@ -295,14 +283,6 @@ proctype walker(byte w)
 	if								\
 	:: !idle -> asleep[o] = 1; !asleep[o]				\
 	:: else								\
-	fi
-#elif defined(TWIN_AWAITED_ONCE)
-#define WAIT								\
-	asleep[o] = 1;							\
-	d_step { idle = !USES(0, s) && !USES(1, s) };			\
-	if								\
-	:: !idle -> !asleep[o]						\
-	:: else -> asleep[o] = 0					\
 	fi
 #else
 #define WAIT								\
@@ -356,7 +336,6 @@ init {
 		do
 		:: i < W ->
 			cursor[i] = NONE;
-			running[i] = NONE;
 			finishes[i] = NONE;
 			inside[i] = NONE;
 			i++

@@ -538,12 +538,13 @@ int hmm_range_lock(const struct hmm_range *range)
 {
 	struct mm_struct *mm = range->notifier->mm;
 	struct vm_area_struct *vma;
-	VMA_ITERATOR(vmi, mm, range->start);
+	struct vma_iterator vmi;
 
 	if (!hmm_range_valid(range))
 		return -EINVAL;
 	if (mmap_write_lock_killable(mm))
 		return -EINTR;
+	vma_iter_init(&vmi, mm, range->start);
 	for_each_vma_range(vmi, vma, range->end)
 		vma_start_write(vma);
 	return 0;

@@ -574,7 +574,8 @@ static __always_inline bool mn_walk_call(struct mmu_notifier_subscriptions *subs
 	else
 		over = mn_call_start(ini, walk, &done);
 	spin_lock(&subs->lock);
-	if (trace_mmu_notifier_collision_enabled() && ini->seq == range->seq)
+	if (trace_mmu_notifier_collision_enabled() &&
+	    ini->seq == (unsigned long)range->seq)
 		trace_mmu_notifier_collision(ini, range->seq);
 	if (likely(over))
 		mn_call_over(subs, ini);
@@ -728,7 +729,7 @@ static void mn_list_undo(struct mmu_notifier_subscriptions *subs,
 }
 
 static noinline int mn_list_start(struct mmu_notifier_subscriptions *subs,
-			 struct mmu_notifier_range *range)
+				  struct mmu_notifier_range *range)
 {
 	const struct mmu_notifier_ops *ops;
 	struct mmu_notifier *mn;
@@ -793,6 +794,7 @@ static __always_inline int mn_start_all(struct mmu_notifier_subscriptions *subs,
 		if (ret)
 			return ret;
 	}
+	/* See above */
 	if (likely(!data_race(subs->list.first)))
 		return 0;
 	return mn_list_start(subs, range);
@@ -849,6 +851,7 @@ int __mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range,
 static __always_inline void mn_end_all(struct mmu_notifier_subscriptions *subs,
 				       struct mmu_notifier_range *range)
 {
+	/* As in mn_start_all(): the list grows while no bracket is in flight */
 	if (unlikely(data_race(subs->list.first)))
 		mn_list_end(subs, range);
 	/*
@@ -1327,6 +1330,7 @@ static bool mn_recording(struct mm_struct *mm)
 
 	/* Pairs with the release in mn_subscribe() */
 	subs = smp_load_acquire(&mm->notifier_subscriptions);
+	/* Never switched off; who misses it looks again under the mmap lock */
 	return subs && data_race(subs->recording);
 }
 

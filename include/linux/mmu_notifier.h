@@ -283,6 +283,7 @@ struct mmu_notifier_range {
 static inline struct mmu_notifier_subscriptions *
 mm_notifiers(struct mm_struct *mm)
 {
+	/* See above */
 	return data_race(mm->notifier_subscriptions);
 }
 
@@ -381,6 +382,7 @@ static inline bool
 mmu_interval_read_retry(struct mmu_interval_notifier *ini,
 			unsigned long seq)
 {
+	/* The lock of the driver orders it against the callback */
 	return data_race(ini->seq) != seq;
 }
 

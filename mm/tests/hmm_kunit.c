@@ -1875,7 +1875,7 @@ static bool hmm_gale_blows(struct hmm_gale *gale)
 	unsigned int i;
 
 	for (i = 0; i < 2000 && atomic_read(&gale->starts) == before; i++)
-		msleep(1);
+		schedule_timeout_uninterruptible(1);
 	return atomic_read(&gale->starts) != before;
 }
 
@@ -1911,7 +1911,7 @@ static void hmm_gale_locked(struct hmm_test *t, struct hmm_gale *gale,
 	ret = hmm_gale_try(t, range);
 	if (ret == -EBUSY)
 		ret = hmm_gale_try(t, range);
-	msleep(8);
+	msleep(20);
 	KUNIT_EXPECT_EQ(t->test, ret, 0);
 	KUNIT_EXPECT_FALSE(t->test, mmu_interval_read_retry(&t->ni,
 							    range->notifier_seq));

@@ -102,12 +102,20 @@ struct mm_struct;
 void __mmdrop(struct mm_struct *mm);
 
 #define BUG()			shim_bug(__FILE__, __LINE__, "BUG")
-#define BUG_ON(x) \
-	do { if (unlikely(x)) shim_bug(__FILE__, __LINE__, "BUG_ON " #x); } while (0)
+#define BUG_ON(x)							\
+	do {								\
+		if (unlikely(x))					\
+			shim_bug(__FILE__, __LINE__, "BUG_ON " #x);	\
+	} while (0)
 /* A warning ends the run, too: nothing that the program does deserves one */
-#define WARN_ON(x) \
-	({ bool _w = (x); if (unlikely(_w)) \
-		shim_bug(__FILE__, __LINE__, "WARN_ON " #x); _w; })
+#define WARN_ON(x)							\
+	({								\
+		bool _warn = (x);					\
+									\
+		if (unlikely(_warn))					\
+			shim_bug(__FILE__, __LINE__, "WARN_ON " #x);	\
+		_warn;							\
+	})
 #define WARN_ON_ONCE(x)		WARN_ON(x)
 #define WARN(x, ...)		WARN_ON(x)
 #define WARN_ONCE(x, ...)	WARN_ON(x)
@@ -184,6 +192,7 @@ extern __thread unsigned int shim_spinlocks, shim_nonblock, shim_srcu_depth;
 #define non_block_start()		((void)shim_nonblock++)
 #define non_block_end()			((void)shim_nonblock--)
 #define need_resched()			false
+#define tif_need_resched()		false
 #define cond_resched()			({ might_sleep(); sched_yield(); 0; })
 #define cpu_relax()			sched_yield()
 
@@ -486,6 +495,14 @@ struct llist_head { struct llist_node *first; };
 #define llist_for_each_entry(pos, node, member)				\
 	for (pos = shim_llist(node, pos, member); pos;			\
 	     pos = shim_llist((pos)->member.next, pos, member))
+#define llist_for_each_entry_safe(pos, n, node, member)			\
+	for (pos = shim_llist(node, pos, member);			\
+	     pos && ((n = shim_llist((pos)->member.next, n, member)), 1); \
+	     pos = n)
+#define llist_for_each(pos, node)					\
+	for (pos = (node); pos; pos = (pos)->next)
+#define llist_for_each_safe(pos, n, node)				\
+	for (pos = (node); pos && ((n = (pos)->next), 1); pos = n)
 
 static inline struct llist_node *llist_reverse_order(struct llist_node *head)
 {

@@ -8,11 +8,13 @@
  *
  * ThreadSanitizer has to understand each primitive, or it would report what is
  * ordered and miss what is not: locks are pthread locks, marked accesses are
- * __atomic builtins. Plain accesses stay plain. Of two things it knows nothing:
+ * __atomic builtins. Plain accesses stay plain. Of three things it knows nothing:
  *
  * - Fences. Nothing here is ordered by one alone.
- * - Address dependencies. A marked load of a pointer is therefore an acquire; one
- *   of a scalar is relaxed, so that an acquire forgotten there is reported.
+ * - Dependencies. A marked load of a pointer is therefore an acquire; one of a
+ *   scalar is relaxed, so that an acquire forgotten there is reported.
+ * - That an unlock and a later lock of another order what is before the one and
+ *   behind the other, on the same CPU. See hlist_del_init_rcu().
  *
  * Contexts are checked as CONFIG_DEBUG_ATOMIC_SLEEP and lockdep_assert_held()
  * would: whatever sleeps in the kernel calls might_sleep() here.
@@ -61,6 +63,8 @@ struct rcu_head { struct rcu_head *next; void (*func)(struct rcu_head *head); };
 #define __always_inline		inline __attribute__((always_inline))
 #define __must_check		__attribute__((warn_unused_result))
 #define __maybe_unused		__attribute__((unused))
+#define __noreturn		__attribute__((noreturn))
+#define __printf(f, a)		__attribute__((format(printf, f, a)))
 #define __read_mostly
 #define __rcu
 #define __user
@@ -85,28 +89,21 @@ struct rcu_head { struct rcu_head *next; void (*func)(struct rcu_head *head); };
 
 #define MAX_ERRNO		4095
 #define IS_ERR_VALUE(x)		((unsigned long)(x) >= (unsigned long)-MAX_ERRNO)
-static inline void *ERR_PTR(long error) { return (void *)error; }
-static inline long PTR_ERR(const void *ptr) { return (long)ptr; }
-static inline bool IS_ERR(const void *ptr) { return IS_ERR_VALUE(ptr); }
-static inline bool IS_ERR_OR_NULL(const void *ptr) { return !ptr || IS_ERR(ptr); }
+#define ERR_PTR(error)		((void *)(long)(error))
+#define PTR_ERR(ptr)		((long)(ptr))
+#define IS_ERR(ptr)		IS_ERR_VALUE(ptr)
+#define IS_ERR_OR_NULL(ptr)	(!(ptr) || IS_ERR(ptr))
 
 /* ---- What the program provides ---- */
 
 /* Says what is wrong and ends the run */
-void shim_bug(const char *file, int line, const char *what)
-	__attribute__((noreturn));
+void __noreturn shim_bug(const char *file, int line, const char *what);
 /* Shall an operation that may fail do so now? */
 bool shim_inject(void);
 /* The last pin of an mm is gone */
 struct mm_struct;
 void __mmdrop(struct mm_struct *mm);
 
-#define BUG()			shim_bug(__FILE__, __LINE__, "BUG")
-#define BUG_ON(x)							\
-	do {								\
-		if (unlikely(x))					\
-			shim_bug(__FILE__, __LINE__, "BUG_ON " #x);	\
-	} while (0)
 /* A warning ends the run, too: nothing that the program does deserves one */
 #define WARN_ON(x)							\
 	({								\
@@ -120,7 +117,6 @@ void __mmdrop(struct mm_struct *mm);
 #define WARN(x, ...)		WARN_ON(x)
 #define WARN_ONCE(x, ...)	WARN_ON(x)
 #define VM_WARN_ON_ONCE(x)	WARN_ON(x)
-#define VM_BUG_ON(x)		BUG_ON(x)
 
 /* ---- Marked accesses ---- */
 
@@ -137,12 +133,6 @@ void __mmdrop(struct mm_struct *mm);
 #define smp_store_release(p, v)	__atomic_store_n((p), (v), __ATOMIC_RELEASE)
 #define rcu_assign_pointer(p, v) __atomic_store_n(&(p), (v), __ATOMIC_RELEASE)
 #define rcu_dereference(p)	__atomic_load_n(&(p), __ATOMIC_ACQUIRE)
-#define smp_wmb()		barrier()
-#define smp_rmb()		barrier()
-/* A fence that ThreadSanitizer knows */
-#define smp_mb()							\
-	({ int _fence = 0;						\
-	   __atomic_fetch_add(&_fence, 1, __ATOMIC_SEQ_CST); })
 #define cmpxchg(p, old, new)						\
 	({ typeof(*(p)) _old = (old);					\
 	   __atomic_compare_exchange_n((p), &_old, (new), false,	\
@@ -153,6 +143,7 @@ void __mmdrop(struct mm_struct *mm);
 typedef struct { int counter; } atomic_t;
 
 #define ATOMIC_INIT(v)		{ (v) }
+
 #define atomic_read(a)		__atomic_load_n(&(a)->counter, __ATOMIC_RELAXED)
 #define atomic_set(a, v)	__atomic_store_n(&(a)->counter, v, __ATOMIC_RELAXED)
 #define atomic_inc(a)							\
@@ -207,6 +198,7 @@ static inline u64 ktime_get_ns(void)
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return now.tv_sec * 1000000000ull + now.tv_nsec;
 }
+
 #define local_clock()			ktime_get_ns()
 #define sched_clock()			ktime_get_ns()
 
@@ -351,6 +343,7 @@ static inline void wake_up_all(wait_queue_head_t *wq)
 	pthread_cond_broadcast(&wq->cond);
 	pthread_mutex_unlock(&wq->mutex);
 }
+
 #define wake_up(wq)			wake_up_all(wq)
 
 static inline unsigned int shim_wakeups(wait_queue_head_t *wq)
@@ -428,6 +421,7 @@ struct srcu_struct {
 
 #define DEFINE_SRCU(name) \
 	struct srcu_struct name = { .sync = PTHREAD_MUTEX_INITIALIZER }
+
 #define DEFINE_STATIC_SRCU(name)	static DEFINE_SRCU(name)
 
 extern __thread unsigned int shim_slot;
@@ -448,6 +442,7 @@ static inline void srcu_read_unlock(struct srcu_struct *srcu, int idx)
 			   __ATOMIC_RELEASE);
 	shim_srcu_depth--;
 }
+
 #define srcu_read_lock_held(srcu)	(shim_srcu_depth > 0)
 
 void synchronize_srcu(struct srcu_struct *srcu);
@@ -478,12 +473,19 @@ static inline void hlist_add_head_rcu(struct hlist_node *n, struct hlist_head *h
 		WRITE_ONCE(first->pprev, &n->next);
 }
 
+/*
+ * A release, where the kernel has WRITE_ONCE(): who finds the list without @n must
+ * come after what its driver did before, by an unlock and a lock on this CPU, and
+ * by a dependency there.
+ */
 static inline void hlist_del_init_rcu(struct hlist_node *n)
 {
-	if (!hlist_unhashed(n)) {
-		__hlist_del(n);
-		WRITE_ONCE(n->pprev, NULL);
-	}
+	if (hlist_unhashed(n))
+		return;
+	smp_store_release(n->pprev, n->next);
+	if (n->next)
+		WRITE_ONCE(n->next->pprev, n->pprev);
+	WRITE_ONCE(n->pprev, NULL);
 }
 
 struct llist_node { struct llist_node *next; };
@@ -587,7 +589,12 @@ static inline void mm_drop_all_locks(struct mm_struct *mm)
 static inline void shim_trace(int unused, ...)
 {
 }
-#define SHIM_TRACE(...)	do { if (0) shim_trace(0, ##__VA_ARGS__); } while (0)
+
+#define SHIM_TRACE(...)							\
+	do {								\
+		if (0)							\
+			shim_trace(0, ##__VA_ARGS__);			\
+	} while (0)
 
 #define trace_mmu_notifier_start(...)		SHIM_TRACE(__VA_ARGS__)
 #define trace_mmu_notifier_end(...)		SHIM_TRACE(__VA_ARGS__)

@@ -40,11 +40,12 @@
 #define NR_WORLDS	2
 #define MAX_THREADS	60
 #define MAX_NESTED	3
-#define STALL_SECONDS	30
+#define STALL_SECONDS	20
 #define DOOMED		(~0ull)
 
 enum { EXIT_CHECK = 1, EXIT_USAGE = 2, EXIT_HANG = 4 };
 
+/* Loads and stores stay in order among their like on x86, atomic or not */
 #if defined(__x86_64__) || defined(__i386__)
 #define WATCH	__ATOMIC_RELAXED
 #else
@@ -88,7 +89,8 @@ struct dev {
 	struct box *box;
 	struct space *space;
 	bool inserted;
-	unsigned long old_seq;		/* of the last insertion of this object */
+	u64 old_serial;			/* of the last space, and the last value */
+	unsigned long old_seq;
 };
 
 struct finish {
@@ -105,7 +107,7 @@ struct lst {
 	struct mirror mirror;
 	struct mmu_notifier mn;
 	pthread_mutex_t op;
-	spinlock_t lock;
+	spinlock_t lock;		/* what the callbacks take */
 	struct space *space;
 	enum list_kind kind;
 	bool registered;
@@ -170,8 +172,7 @@ static struct {
 
 /* ---- Failing ---- */
 
-static void __attribute__((noreturn, format(printf, 1, 2)))
-fail(const char *fmt, ...)
+static void __noreturn __printf(1, 2) fail(const char *fmt, ...)
 {
 	char text[256];
 	va_list args;
@@ -783,8 +784,10 @@ static struct space *space_new(void)
 	spin_lock_init(&space->pte_lock);
 	mmu_notifier_subscriptions_init(&space->mm);
 	space->serial = bump(serials, 1);
-	for (unsigned int p = 0; p < NR_PAGES; p++)
-		space->version[p] = space->plain[p] = 1;
+	for (unsigned int p = 0; p < NR_PAGES; p++) {
+		space->version[p] = 1;
+		space->plain[p] = 1;
+	}
 	bump(spaces_made, 1);
 	return space;
 }
@@ -886,7 +889,7 @@ static void op_replace(void)
 	struct space *fresh = space_new(), *old;
 	unsigned int w = rnd(NR_WORLDS);
 
-	me->doing = "replace";
+	poke(me->doing, "replace");
 	pthread_mutex_lock(&worlds[w].lock);
 	old = worlds[w].space;
 	worlds[w].space = fresh;
@@ -1009,7 +1012,7 @@ static void brackets(struct space *space, bool held)
 {
 	bool mmap = one_in(4);
 
-	me->doing = "bracket";
+	poke(me->doing, "bracket");
 	if (mmap)
 		mmap_read_lock(&space->mm);
 	down_read(&space->mm.brackets);
@@ -1043,7 +1046,7 @@ static void op_age(void)
 	struct space *space = space_get();
 	unsigned long page = rnd(NR_PAGES) << PAGE_SHIFT;
 
-	me->doing = "age";
+	poke(me->doing, "age");
 	spin_lock(&space->pte_lock);
 	mmu_notifier_clear_flush_young(&space->mm, page, page + 1);
 	mmu_notifier_clear_young(&space->mm, page, page + 1);
@@ -1060,7 +1063,7 @@ static void dev_insert(struct dev *dev)
 	const struct mmu_interval_notifier_ops *ops = one_in(2) ? &one_pass : &two_passes;
 	struct space *space = space_get();
 	struct mirror *m = &dev->mirror;
-	bool again = peek(m->serial) == space->serial, locked = one_in(4);
+	bool again = dev->old_serial == space->serial, locked = one_in(4);
 	unsigned long first = rnd(NR_PAGES);
 	unsigned long last = min(first + rnd(one_in(2) ? NR_PAGES : 4),
 				 NR_PAGES - 1ul);
@@ -1099,6 +1102,7 @@ static void dev_remove(struct dev *dev)
 	bool locked = one_in(4);
 
 	mirror_leaves(&dev->mirror);
+	dev->old_serial = dev->space->serial;
 	dev->old_seq = READ_ONCE(box->ini.seq);
 	mutex_lock(&dev->lock);
 	mirror_drop(&dev->mirror, 0, NR_PAGES - 1);
@@ -1130,7 +1134,7 @@ static void op_dev_toggle(void)
 {
 	struct dev *dev = &devs[rnd(NR_DEVS)];
 
-	me->doing = "insert or remove";
+	poke(me->doing, "insert or remove");
 	down_write(&dev->op);
 	if (dev->inserted)
 		dev_remove(dev);
@@ -1174,7 +1178,7 @@ static void op_fault(void)
 	struct space *space = NULL;
 	unsigned long first, last;
 
-	me->doing = "fault";
+	poke(me->doing, "fault");
 	down_read(&dev->op);
 	if (dev->inserted && mmget_not_zero(&dev->space->mm)) {
 		bool mmap = one_in(2);
@@ -1200,7 +1204,7 @@ static void op_dev_use(void)
 {
 	struct dev *dev = &devs[rnd(NR_DEVS)];
 
-	me->doing = "use";
+	poke(me->doing, "use");
 	down_read(&dev->op);
 	if (dev->inserted) {
 		mutex_lock(&dev->lock);
@@ -1268,7 +1272,7 @@ static void op_lst_toggle(void)
 {
 	struct lst *l = &lists[rnd(NR_LISTS)];
 
-	me->doing = "register or unregister";
+	poke(me->doing, "register or unregister");
 	pthread_mutex_lock(&l->op);
 	if (l->registered)
 		lst_unregister(l);
@@ -1311,7 +1315,7 @@ static void op_lst_use(void)
 	struct lst *l = &lists[rnd(NR_LISTS)];
 	struct space *space = NULL;
 
-	me->doing = "use of a list subscription";
+	poke(me->doing, "use of a list subscription");
 	pthread_mutex_lock(&l->op);
 	if (l->registered && l->kind == KIND_PAIR &&
 	    mmget_not_zero(&l->space->mm)) {
@@ -1332,7 +1336,7 @@ static void op_shared(void)
 	struct mmu_notifier *mn = mmu_notifier_get(&shared_ops, &space->mm);
 	struct shared *s = container_of(mn, struct shared, mn);
 
-	me->doing = "get and put";
+	poke(me->doing, "get and put");
 	if (!IS_ERR(mn)) {
 		check(mn->mm == &space->mm, "got that of another mm");
 		me->held = mn;
@@ -1410,7 +1414,7 @@ static void *thread_main(void *arg)
 	}
 	if (thread->kept)
 		mmu_notifier_put(thread->kept);
-	thread->doing = "nothing";
+	poke(thread->doing, "nothing");
 	poke(thread->done, true);
 	return NULL;
 }
@@ -1420,7 +1424,7 @@ static void hang(void)
 	for (unsigned int i = 0; i <= nr_threads; i++)
 		dprintf(STDOUT_FILENO, "torture: thread %u: %lu done, now %s\n", i,
 			peek(threads[i].ops), peek(threads[i].done) ? "done" :
-			threads[i].doing ?: "-");
+			peek(threads[i].doing) ?: "-");
 	dprintf(STDOUT_FILENO, "torture: HANG: seed %llu\n",
 		(unsigned long long)seed);
 	_exit(EXIT_HANG);
@@ -1550,14 +1554,15 @@ int main(int argc, char **argv)
 		usleep(100000);
 		bump(me->ops, 1);
 	}
-	me->doing = "waiting for the others";
+	poke(me->doing, "waiting for the others");
 	poke(stop, true);
 	for (i = 0; i < nr_threads; i++)
 		pthread_join(threads[i].pthread, NULL);
-	me->doing = "teardown";
+	poke(me->doing, "teardown");
 	teardown();
-	printf("torture: %lu brackets (%lu refused), %lu faults (%lu retries), %lu inserts, %lu finishes, %lu registers, %lu exits, %lu injected failures\n",
-	       count.brackets, count.refused, count.faults, count.retries,
+	printf("torture: %lu brackets (%lu refused), %lu faults (%lu retries), ",
+	       count.brackets, count.refused, count.faults, count.retries);
+	printf("%lu inserts, %lu finishes, %lu registers, %lu exits, %lu injected failures\n",
 	       count.inserts, count.finishes, count.registers, count.exits,
 	       count.failures);
 	printf("torture: ok\n");

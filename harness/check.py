@@ -14,6 +14,7 @@ import kbuild
 import lint
 import model
 import runs
+import torture
 import tree
 import verdict as verdicts
 from common import (BUILD, BUILD_FAILED, CODE_NAMES, HARNESS, OK, STATE, TEST_FAILED,
@@ -194,6 +195,7 @@ PHASES = {
     "selfcheck": phase_selfcheck,
     "lint": phase_lint,
     "model": model.phase_model,
+    "torture": torture.phase_torture,
     "kernel(plain)": phase_kernel("plain"),
     "boot(plain, 2 CPUs)": phase_boot("plain", 2),
     "boot(plain, 4 CPUs)": phase_boot("plain", 4),

@@ -120,7 +120,7 @@ def build_env():
     env = dict(os.environ, LC_ALL="C")
     for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "O",
                  "V", "T", "TREE", "KSRC", "ARCH", "CROSS_COMPILE", "BUILD",
-                 "CONFIG", "CPUS", "JOBS", "APPEND"):
+                 "CONFIG", "CPUS", "JOBS", "APPEND", "SEED", "SECONDS"):
         env.pop(name, None)
     return env
 

@@ -17,9 +17,16 @@ from common import BUILD, HARNESS, REPO, Heartbeat, have, read_text, run
 
 # Said of every new file; MAINTAINERS is merged rather than patched.
 IGNORED = "FILE_PATH_CHANGES"
-# Said of every header of tracepoints: they are not C but lists for macros.
-IGNORED_IN_TRACE = (IGNORED + ",COMPLEX_MACRO,CAMELCASE,MACRO_ARG_UNUSED,"
-                    "TRAILING_SEMICOLON,PARENTHESIS_ALIGNMENT,OPEN_ENDED_LINE")
+IGNORED_IN = {
+    # Said of every header of tracepoints: they are not C but lists for macros.
+    "include/trace/": "COMPLEX_MACRO,CAMELCASE,MACRO_ARG_UNUSED,TRAILING_SEMICOLON,"
+                      "PARENTHESIS_ALIGNMENT,OPEN_ENDED_LINE",
+    # It defines for user space what checkpatch wants kernel code to use.
+    "tools/testing/mmu_notifier/": "MACRO_ARG_REUSE,MACRO_ARG_UNUSED,COMPLEX_MACRO,"
+                                   "MACRO_ARG_PRECEDENCE,NEW_TYPEDEFS,MEMORY_BARRIER,"
+                                   "PREFER_DEFINED_ATTRIBUTE_MACRO,EXPORT_SYMBOL,"
+                                   "CAMELCASE,ARCH_DEFINES",
+}
 
 
 def ours(*suffixes):
@@ -46,7 +53,8 @@ def verdict_of(verdict, name, complaints, log):
 
 
 def checkpatch(settings, path):
-    ignored = IGNORED_IN_TRACE if path.startswith("include/trace/") else IGNORED
+    ignored = ",".join([IGNORED] + [types for where, types in IGNORED_IN.items()
+                                    if path.startswith(where)])
     done = subprocess.run(["perl", "scripts/checkpatch.pl", "--strict", "--terse",
                            "--no-summary", "--show-types", "--ignore", ignored,
                            "-f", path], cwd=settings.tree, capture_output=True,

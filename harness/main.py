@@ -82,6 +82,11 @@ def verb_bench(settings):
     return bench.everything(settings)
 
 
+def verb_torture(settings):
+    import torture
+    return torture.verb_torture(settings)
+
+
 def verb_model(settings):
     """Needs no kernel tree."""
     import check
@@ -100,6 +105,7 @@ VERBS = {
     "tree": verb_tree, "config": verb_config, "kernel": verb_kernel,
     "test": verb_test, "demo": verb_demo, "shell": verb_shell,
     "gdb": verb_gdb, "check": verb_check, "bench": verb_bench, "model": verb_model,
+    "torture": verb_torture,
     "um": single("um"), "users": single("users"), "docs": single("docs"),
     "lint": single("lint"),
     "selfcheck": single("selfcheck"),

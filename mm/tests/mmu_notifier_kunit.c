@@ -3098,13 +3098,13 @@ static void insert_in_walk(struct kunit *test)
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(old); i++)
-		old[i] = t_insert(test, 1, PG(15), PG(16));
+		old[i] = t_insert(test, 1, PG(10 + i % 5), PG(16));
 	t_gate_arm(&first->gate);
 	t_gate_arm(&r->gate);
 	bracket = t_start(test, op_bracket, r);
 	ASSERT_ENTERED(test, &first->gate);
 	for (i = 0; i < ARRAY_SIZE(s); i++)
-		s[i] = t_insert(test, 2, PG(i % 3 + 3), PG(8 + i % 5));
+		s[i] = t_insert(test, 2, PG(3 + i % 13), PG(16));
 	read = t_start(test, op_read_begin, s[0]);
 	EXPECT_WAITS(test, read);
 	t_gate_open(&first->gate);

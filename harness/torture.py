@@ -101,7 +101,7 @@ def torture(settings, seconds):
         say(f"    {program}: {wrong or 'ok'}  {figures(output)}")
         if wrong:
             verdict.fail(f"torture:{program}", f"{wrong}; again: make torture "
-                         f"SEED={seed} SECONDS={seconds} (log: {log})")
+                         f"SEED={seed} SECONDS={max(seconds, 60)} (log: {log})")
             if wrong.startswith("hang"):
                 verdict.code = HANG
         else:

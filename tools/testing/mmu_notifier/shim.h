@@ -140,6 +140,16 @@ void __mmdrop(struct mm_struct *mm);
 	   _old; })
 #define xchg(p, v)		__atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
 
+/*
+ * For who watches and must not order: loads, stores and read-modify-writes stay in
+ * order among their like on x86, atomic or not.
+ */
+#if defined(__x86_64__) || defined(__i386__)
+#define SHIM_WATCH		__ATOMIC_RELAXED
+#else
+#define SHIM_WATCH		__ATOMIC_SEQ_CST
+#endif
+
 typedef struct { int counter; } atomic_t;
 
 #define ATOMIC_INIT(v)		{ (v) }

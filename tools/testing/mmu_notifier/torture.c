@@ -45,20 +45,15 @@
 
 enum { EXIT_CHECK = 1, EXIT_USAGE = 2, EXIT_HANG = 4 };
 
-/* Loads and stores stay in order among their like on x86, atomic or not */
-#if defined(__x86_64__) || defined(__i386__)
-#define WATCH	__ATOMIC_RELAXED
-#else
-#define WATCH	__ATOMIC_SEQ_CST
-#endif
-#define peek(x)		__atomic_load_n(&(x), WATCH)
-#define poke(x, v)	__atomic_store_n(&(x), (v), WATCH)
-#define bump(x, n)	__atomic_add_fetch(&(x), (n), WATCH)
+#define peek(x)		__atomic_load_n(&(x), SHIM_WATCH)
+#define poke(x, v)	__atomic_store_n(&(x), (v), SHIM_WATCH)
+#define bump(x, n)	__atomic_add_fetch(&(x), (n), SHIM_WATCH)
 
 /* An address space; @serial is never used twice */
 struct space {
 	struct mm_struct mm;
 	u64 serial;
+	bool released;			/* mmu_notifier_release() has returned */
 	bool dead;			/* under mm.brackets */
 	spinlock_t pte_lock;
 	u64 version[NR_PAGES];
@@ -363,7 +358,7 @@ static void mirror_leaves(struct mirror *m)
 
 	if (gen & 1)
 		__atomic_compare_exchange_n(&m->gen, &gen, gen + 1, false,
-					    WATCH, WATCH);
+					    SHIM_WATCH, SHIM_WATCH);
 }
 
 static void mirror_drop(struct mirror *m, unsigned long first, unsigned long last)
@@ -600,6 +595,8 @@ static struct lst *lst_of(struct mmu_notifier *mn)
 
 	check(mn->mm == &l->space->mm, "list %d: called after it ended",
 	      (int)(l - lists));
+	check(!peek(l->space->released), "list %d: in a callback after exit",
+	      (int)(l - lists));
 	return l;
 }
 
@@ -613,6 +610,7 @@ static int lst_start(struct mmu_notifier *mn, const struct mmu_notifier_range *r
 	check(b->left == b->finished, "list %u: before the finishes", nr);
 	check(!b->refused, "list %u: started after a refusal", nr);
 	jitter();
+	lst_of(mn);
 	if (l->kind == KIND_START) {
 		b->refused = b->nonblock && one_in(6);
 		return b->refused ? -EAGAIN : 0;
@@ -633,6 +631,7 @@ static void lst_end(struct mmu_notifier *mn, const struct mmu_notifier_range *ra
 	check(b->starts[nr] && !b->ends[nr]++, "list %u: an end without its start",
 	      nr);
 	jitter();
+	lst_of(mn);
 	spin_lock(&l->lock);
 	l->seq++;
 	check(--l->open >= 0, "list %u: more ends than starts", nr);
@@ -735,7 +734,7 @@ static void shared_end(struct mmu_notifier *mn,
 static void shared_release(struct mmu_notifier *mn, struct mm_struct *mm)
 {
 	struct shared *s = container_of(mn, struct shared, mn);
-	int gifts = __atomic_exchange_n(&s->gifts, 0, WATCH);
+	int gifts = __atomic_exchange_n(&s->gifts, 0, SHIM_WATCH);
 
 	check(bump(s->releases, 1) == 1, "shared: released twice");
 	while (gifts--)
@@ -850,6 +849,7 @@ static void space_exit(struct space *space)
 	me->exiting = &b;
 	mmu_notifier_release(&space->mm);
 	me->exiting = NULL;
+	poke(space->released, true);
 	verify_dev_calls(&b);
 	check(b.left == b.finished, "exit: %u finishes missing", b.left - b.finished);
 	for (unsigned int i = 0; i < NR_LISTS; i++)

@@ -787,7 +787,9 @@ static __always_inline int mn_start_all(struct mmu_notifier_subscriptions *subs,
 	 * Intervals first: a driver that has both kinds may rely on its interval
 	 * callback having run when its list callback does. @recording needs no
 	 * barrier: it is set while mm_take_all_locks() keeps brackets out. The
-	 * list grows under the same locks; if it shrinks just now, SRCU tells.
+	 * list grows under the same locks. Who leaves it just now has let go of
+	 * everything before, and takes care of walks over it by SRCU; that the
+	 * change of this bracket comes behind is up to the page-table lock.
 	 */
 	if (likely(data_race(subs->recording))) {
 		ret = mn_itree_start(subs, range);

@@ -189,6 +189,7 @@ struct lockdep_map __mmu_notifier_invalidate_range_start_map = {
  * @recording: brackets are recorded; set once, by the first interval insertion,
  *	while mm_take_all_locks() keeps brackets out: none is in flight that
  *	is not recorded
+ * @listed: there has been a list subscription; set like @recording
  * @lock: guards everything below
  * @clock: stamps brackets and subscriptions in the order in which they came
  * @inflight: recorded brackets, oldest first; they live on their callers' stacks;
@@ -205,6 +206,7 @@ struct lockdep_map __mmu_notifier_invalidate_range_start_map = {
 struct mmu_notifier_subscriptions {
 	struct hlist_head list;
 	bool recording;
+	bool listed;
 	spinlock_t lock; /* everything below */
 	u64 clock;
 	struct list_head inflight;
@@ -542,20 +544,35 @@ static __always_inline void mn_call_over(struct mmu_notifier_subscriptions *subs
 		wake_up_all(&subs->removers);
 }
 
-/* The first pass of two: true if it was all, and there is no second one */
-static noinline bool mn_call_start(struct mmu_interval_notifier *ini,
-				   struct mn_walk *walk, bool *done)
+static __always_inline void mn_trace_collision(struct mmu_interval_notifier *ini,
+					       const struct mmu_notifier_range *range)
+{
+	if (trace_mmu_notifier_collision_enabled() &&
+	    ini->seq == (unsigned long)range->seq)
+		trace_mmu_notifier_collision(ini, range->seq);
+}
+
+/* As mn_walk_call(), for two passes: it is over if the first one did it all */
+static noinline bool mn_walk_call_start(struct mmu_notifier_subscriptions *subs,
+					struct mmu_notifier_range *range,
+					struct mn_walk *walk,
+					struct mmu_interval_notifier *ini)
+	__acquires(&subs->lock)
 {
 	struct mmu_interval_notifier_finish *finish = NULL;
+	bool done;
 
-	*done = ini->ops->invalidate_start(ini, walk->range, walk->range->seq,
-					   &finish);
-	if (!*done || !finish)
-		return true;
-	finish->notifier = ini;
-	finish->link.next = walk->finishes;
-	walk->finishes = &finish->link;
-	return false;
+	done = ini->ops->invalidate_start(ini, range, range->seq, &finish);
+	spin_lock(&subs->lock);
+	mn_trace_collision(ini, range);
+	if (!done || !finish) {
+		mn_call_over(subs, ini);
+	} else {
+		finish->notifier = ini;
+		finish->link.next = walk->finishes;
+		walk->finishes = &finish->link;
+	}
+	return done;
 }
 
 /* Call @ini, whom the cursor has left; false if it refused */
@@ -565,20 +582,18 @@ static __always_inline bool mn_walk_call(struct mmu_notifier_subscriptions *subs
 					 struct mmu_interval_notifier *ini)
 	__must_hold(&subs->lock)
 {
-	bool over = true, done;
+	bool done;
 
 	ini->calls++;
 	spin_unlock(&subs->lock);
-	if (likely(!ini->ops->invalidate_start))
+	if (unlikely(ini->ops->invalidate_start)) {
+		done = mn_walk_call_start(subs, range, walk, ini);
+	} else {
 		done = ini->ops->invalidate(ini, range, range->seq);
-	else
-		over = mn_call_start(ini, walk, &done);
-	spin_lock(&subs->lock);
-	if (trace_mmu_notifier_collision_enabled() &&
-	    ini->seq == (unsigned long)range->seq)
-		trace_mmu_notifier_collision(ini, range->seq);
-	if (likely(over))
+		spin_lock(&subs->lock);
+		mn_trace_collision(ini, range);
 		mn_call_over(subs, ini);
+	}
 
 	/* Who may wait has no reason to refuse, and is not heard */
 	return likely(done) || WARN_ON_ONCE(mmu_notifier_range_blockable(range));
@@ -1038,7 +1053,11 @@ void __mmu_notifier_release(struct mm_struct *mm)
 
 	if (READ_ONCE(subs->recording))
 		mn_itree_release(subs, mm);
-	if (!hlist_empty(&subs->list))
+	/*
+	 * Also if none is left on the list: mmu_notifier_unregister() may have
+	 * taken it off, and be waiting for its callbacks like us.
+	 */
+	if (READ_ONCE(subs->listed))
 		mn_list_release(subs, mm);
 }
 
@@ -1117,10 +1136,12 @@ static int mn_subscribe(struct mm_struct *mm, struct mmu_notifier *mn)
 		kfree(fresh);
 		return ret;
 	}
-	if (mn)
+	if (mn) {
 		mn_link(subs, mn, mm);
-	else
+		WRITE_ONCE(subs->listed, true);
+	} else {
 		WRITE_ONCE(subs->recording, true);
+	}
 	if (fresh) {
 		/* Pairs with mm_has_notifiers() and mn_recording(), lockless */
 		smp_store_release(&mm->notifier_subscriptions, fresh);

@@ -352,21 +352,29 @@ static int window_commit(struct shadow *shadow, struct hmm_range *range,
 	return stale ? -EBUSY : xas_error(&xas);
 }
 
+/* The mmap lock is held */
 static int window_try(struct shadow *shadow, struct hmm_range *range,
 		      window_fn use, void *out)
+{
+	int ret;
+
+	range->notifier_seq = mmu_interval_read_begin(range->notifier);
+	ret = hmm_range_fault(range);
+	return ret ?: window_commit(shadow, range, use, out);
+}
+
+static int window_try_shared(struct shadow *shadow, struct hmm_range *range,
+			     window_fn use, void *out)
 {
 	struct mm_struct *mm = shadow->sub.mm;
 	int ret;
 
-	range->notifier_seq = mmu_interval_read_begin(range->notifier);
 	ret = mmap_read_lock_killable(mm);
 	if (ret)
 		return ret;
-	ret = hmm_range_fault(range);
+	ret = window_try(shadow, range, use, out);
 	mmap_read_unlock(mm);
-	if (ret)
-		return ret;
-	return window_commit(shadow, range, use, out);
+	return ret;
 }
 
 /*
@@ -376,18 +384,14 @@ static int window_try(struct shadow *shadow, struct hmm_range *range,
 static int window_try_locked(struct shadow *shadow, struct hmm_range *range,
 			     window_fn use, void *out)
 {
-	unsigned int tries = 2;
 	int ret;
 
 	ret = hmm_range_lock(range);
 	if (ret)
 		return ret;
-	do {
-		range->notifier_seq = mmu_interval_read_begin(range->notifier);
-		ret = hmm_range_fault(range);
-		if (!ret)
-			ret = window_commit(shadow, range, use, out);
-	} while (ret == -EBUSY && --tries);
+	ret = window_try(shadow, range, use, out);
+	if (ret == -EBUSY)
+		ret = window_try(shadow, range, use, out);
 	hmm_range_unlock(range);
 	return ret;
 }
@@ -404,7 +408,7 @@ static int window_run(struct shadow *shadow, struct hmm_range *range,
 
 	do {
 		if (patience.tried < WINDOW_TRIES)
-			ret = window_try(shadow, range, use, out);
+			ret = window_try_shared(shadow, range, use, out);
 		else
 			ret = window_try_locked(shadow, range, use, out);
 		if (ret != -EBUSY)

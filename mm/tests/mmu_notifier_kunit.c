@@ -1648,6 +1648,26 @@ static void exit_waits_for_unregister(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, calls(l, T_RELEASE), 1);
 }
 
+/* It is off the list, but a callback on it is not over: exit waits for that, too */
+static void exit_waits_for_leaver(struct kunit *test)
+{
+	struct t_list *l = t_register(test, 0, &full_ops);
+	struct t_op *bracket, *leave, *exit;
+
+	t_gate_arm(&l->gate);
+	bracket = t_start(test, op_bracket, t_bracket(test, 0, PG(1)));
+	ASSERT_ENTERED(test, &l->gate);
+	leave = t_start(test, op_unregister, l);
+	EXPECT_WAITS(test, leave);
+	exit = t_exit_mm_start(test);
+	EXPECT_WAITS(test, exit);
+	t_gate_open(&l->gate);
+	ASSERT_RETURNED(test, bracket);
+	ASSERT_RETURNED(test, leave);
+	ASSERT_RETURNED(test, exit);
+	KUNIT_EXPECT_EQ(test, calls(l, T_RELEASE), 1);
+}
+
 static void unregister_waits_for_exit(struct kunit *test)
 {
 	struct t_list *l = t_register(test, 0, &full_ops);
@@ -3970,6 +3990,7 @@ static struct kunit_case mmu_notifier_cases[] = {
 	KUNIT_CASE(exit_order),
 	KUNIT_CASE(exit_ends_lists),
 	KUNIT_CASE(exit_waits_for_unregister),
+	KUNIT_CASE(exit_waits_for_leaver),
 	KUNIT_CASE(unregister_waits_for_exit),
 	KUNIT_CASE(exit_waits_for_callbacks),
 	KUNIT_CASE(exit_during_remove),

@@ -264,6 +264,9 @@ static u64 mn_traced_ns(u64 began)
 
 /* ---- The record of brackets in flight ---- */
 
+/* No limit, and no signal ends it either */
+#define MN_UNKILLABLE	ULONG_MAX
+
 struct mn_reader {
 	struct hlist_node node;
 	unsigned long start;
@@ -356,16 +359,52 @@ mn_unrecord(struct mmu_notifier_subscriptions *subs,
 	spin_unlock(&subs->lock);
 }
 
-/* Not inlined: the way without waiting needs no stack */
-static noinline unsigned long mn_read_begin_wait(struct mmu_interval_notifier *ini)
+/*
+ * Wait for the brackets in flight that overlap @reader; -EBUSY if some still are
+ * after @timeout jiffies, -EINTR on a fatal signal. Drops subs->lock meanwhile.
+ */
+static int mn_wait(struct mmu_interval_notifier *ini, struct mn_reader *reader,
+		   unsigned long timeout)
+{
+	struct mmu_notifier_subscriptions *subs = ini->mm->notifier_subscriptions;
+	long left = MAX_SCHEDULE_TIMEOUT;
+	u64 began;
+
+	lockdep_assert_held(&subs->lock);
+
+	reader->horizon = subs->clock;
+	reader->pending = mn_count_inflight(subs, reader->start, reader->last);
+	if (!reader->pending)
+		return 0;
+	init_completion(&reader->done);
+	hlist_add_head(&reader->node, &subs->readers);
+	spin_unlock(&subs->lock);
+
+	began = mn_traced_since(trace_mmu_notifier_wait_enabled());
+	if (timeout == MN_UNKILLABLE)
+		wait_for_completion(&reader->done);
+	else
+		left = wait_for_completion_killable_timeout(&reader->done,
+							    timeout);
+	trace_mmu_notifier_wait(ini, mn_traced_ns(began));
+
+	spin_lock(&subs->lock);
+	/* Released after all; if not, nobody does it who has the lock later */
+	if (!reader->pending)
+		return 0;
+	hlist_del(&reader->node);
+	return left ? -EINTR : -EBUSY;
+}
+
+static int mn_read_begin_wait(struct mmu_interval_notifier *ini,
+			      unsigned long *seq, unsigned long timeout)
 {
 	struct mmu_notifier_subscriptions *subs = ini->mm->notifier_subscriptions;
 	struct mn_reader reader = {
 		.start = ini->interval_tree.start,
 		.last = ini->interval_tree.last,
 	};
-	unsigned long seq;
-	u64 began;
+	int ret;
 
 	spin_lock(&subs->lock);
 	/*
@@ -373,25 +412,21 @@ static noinline unsigned long mn_read_begin_wait(struct mmu_interval_notifier *i
 	 * No acquire: a bracket whose value can be seen here was recorded in an
 	 * earlier hold of the lock, so it is either counted below or has ended.
 	 */
-	seq = READ_ONCE(ini->seq);
-	reader.horizon = subs->clock;
-	reader.pending = mn_count_inflight(subs, reader.start, reader.last);
-	if (!reader.pending)
-		goto out;
-	init_completion(&reader.done);
-	hlist_add_head(&reader.node, &subs->readers);
-	spin_unlock(&subs->lock);
-
-	began = mn_traced_since(trace_mmu_notifier_wait_enabled());
-	wait_for_completion(&reader.done);
-	trace_mmu_notifier_wait(ini, mn_traced_ns(began));
-
-	spin_lock(&subs->lock);
+	*seq = READ_ONCE(ini->seq);
+	ret = mn_wait(ini, &reader, timeout);
 	/* Whatever stored the value has ended: lock order makes it visible */
-	if (!mn_count_inflight(subs, reader.start, reader.last))
-		seq = READ_ONCE(ini->seq);
-out:
+	if (!ret && !mn_count_inflight(subs, reader.start, reader.last))
+		*seq = READ_ONCE(ini->seq);
 	spin_unlock(&subs->lock);
+	return ret;
+}
+
+/* Not inlined: the way without waiting needs no stack */
+static noinline unsigned long mn_read_begin_slow(struct mmu_interval_notifier *ini)
+{
+	unsigned long seq;
+
+	mn_read_begin_wait(ini, &seq, MN_UNKILLABLE);
 	return seq;
 }
 
@@ -432,12 +467,87 @@ unsigned long mmu_interval_read_begin(struct mmu_interval_notifier *ini)
 	 */
 	seq = smp_load_acquire(&ini->seq); /* first */
 	if (smp_load_acquire(&subs->inflight.next) != &subs->inflight) /* second */
-		seq = mn_read_begin_wait(ini);
+		seq = mn_read_begin_slow(ini);
 	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
 
 	return seq;
 }
 EXPORT_SYMBOL_GPL(mmu_interval_read_begin);
+
+/* Jiffies to wait; the interface calls it 0 if there is no limit */
+static unsigned long mn_timeout(unsigned long timeout)
+{
+	return min_t(unsigned long, timeout ?: MAX_SCHEDULE_TIMEOUT,
+		     MAX_SCHEDULE_TIMEOUT);
+}
+
+/**
+ * mmu_interval_read_begin_timeout() - start reading, but do not wait for ever
+ * @ini: the subscription
+ * @seq: where to put the value for mmu_interval_read_retry()
+ * @timeout: how long to wait at most, in jiffies; 0: as long as it takes
+ *
+ * As mmu_interval_read_begin(), but gives up after a while, and on a signal that
+ * kills.
+ *
+ * Context: May sleep. The mmap lock may be held; a lock that the invalidate
+ * callback takes may not.
+ * Return: 0; -EBUSY if an invalidation is still in flight after @timeout; -EINTR
+ * on a fatal signal. On error *@seq means nothing.
+ */
+int mmu_interval_read_begin_timeout(struct mmu_interval_notifier *ini,
+				    unsigned long *seq, unsigned long timeout)
+{
+	struct mmu_notifier_subscriptions *subs = ini->mm->notifier_subscriptions;
+	int ret = 0;
+
+	mn_might_sleep();
+	lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
+	/* As in mmu_interval_read_begin() */
+	*seq = smp_load_acquire(&ini->seq);
+	if (smp_load_acquire(&subs->inflight.next) != &subs->inflight)
+		ret = mn_read_begin_wait(ini, seq, mn_timeout(timeout));
+	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
+
+	return ret;
+}
+EXPORT_SYMBOL_GPL(mmu_interval_read_begin_timeout);
+
+/**
+ * mmu_interval_wait_timeout() - wait until an address range is left alone
+ * @ini: a subscription to the mm
+ * @start: first byte; need not be within @ini
+ * @last: last byte
+ * @timeout: how long at most, in jiffies; 0: as long as it takes
+ *
+ * Waits until the invalidations that overlap the range and were in flight at the
+ * call have ended. That promises nothing about the next one: it is for those who
+ * would only collide now. Who reads page tables goes by
+ * mmu_interval_read_begin().
+ *
+ * Context: May sleep. The mmap lock need not be held; a lock that an invalidate
+ * callback takes may not.
+ * Return: 0; -EBUSY if one of them is still in flight after @timeout; -EINTR on a
+ * fatal signal.
+ */
+int mmu_interval_wait_timeout(struct mmu_interval_notifier *ini,
+			      unsigned long start, unsigned long last,
+			      unsigned long timeout)
+{
+	struct mmu_notifier_subscriptions *subs = ini->mm->notifier_subscriptions;
+	struct mn_reader reader = { .start = start, .last = last };
+	int ret;
+
+	mn_might_sleep();
+	lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
+	spin_lock(&subs->lock);
+	ret = mn_wait(ini, &reader, mn_timeout(timeout));
+	spin_unlock(&subs->lock);
+	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
+
+	return ret;
+}
+EXPORT_SYMBOL_GPL(mmu_interval_wait_timeout);
 
 /* For mmu_interval_set_seq() with CONFIG_DEBUG_VM */
 void __mmu_interval_check_seq(struct mmu_interval_notifier *ini,

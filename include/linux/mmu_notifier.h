@@ -67,6 +67,19 @@ enum mmu_notifier_event {
 #define MMU_NOTIFIER_RANGE_BLOCKABLE	BIT(0)
 /* Private to mm/mmu_notifier.c: the bracket is in its mm's record */
 #define MMU_NOTIFIER_RANGE_RECORDED	BIT(1)
+/* What a MMU_NOTIFY_PROTECTION_VMA leaves; see mmu_notifier_range_access() */
+#define MMU_NOTIFIER_RANGE_READ		BIT(2)
+#define MMU_NOTIFIER_RANGE_WRITE	BIT(3)
+
+/*
+ * The two bits for a change of protection: what the VMA allows by now, but no
+ * writing if the pages are write-protected. A macro, because VM_READ is not
+ * declared yet at this point.
+ */
+#define mmu_notifier_vma_access(vma, write_protect)			\
+	(((vma)->vm_flags & VM_READ ? MMU_NOTIFIER_RANGE_READ : 0) |	\
+	 ((vma)->vm_flags & VM_WRITE && !(write_protect) ?		\
+	  MMU_NOTIFIER_RANGE_WRITE : 0))
 
 /**
  * struct mmu_notifier_ops - callbacks of a list subscription
@@ -342,6 +355,11 @@ int mmu_interval_notifier_insert_locked(struct mmu_interval_notifier *ini,
 					const struct mmu_interval_notifier_ops *ops);
 void mmu_interval_notifier_remove(struct mmu_interval_notifier *ini);
 unsigned long mmu_interval_read_begin(struct mmu_interval_notifier *ini);
+int mmu_interval_read_begin_timeout(struct mmu_interval_notifier *ini,
+				    unsigned long *seq, unsigned long timeout);
+int mmu_interval_wait_timeout(struct mmu_interval_notifier *ini,
+			      unsigned long start, unsigned long last,
+			      unsigned long timeout);
 void __mmu_interval_check_seq(struct mmu_interval_notifier *ini,
 			      unsigned long cur_seq);
 
@@ -429,6 +447,39 @@ static inline bool
 mmu_notifier_range_blockable(const struct mmu_notifier_range *range)
 {
 	return range->flags & MMU_NOTIFIER_RANGE_BLOCKABLE;
+}
+
+/**
+ * mmu_notifier_range_access() - what may still be done with the pages of a range
+ * @range: what the callback was given
+ *
+ * Tells a callback, without a look at VMAs, what may remain of a mapping that
+ * was right until now: a device that maps a page for writing keeps it for
+ * reading if only that is left. Nothing is ever added, and the page is the same.
+ *
+ * After MMU_NOTIFY_SOFT_DIRTY all is left: the process wants to know which pages
+ * are written to from now on. A device that keeps its mappings is not seen then.
+ *
+ * Return: MMU_NOTIFIER_RANGE_READ, with MMU_NOTIFIER_RANGE_WRITE or without; 0
+ * where the pages may go away, or the cause has not said.
+ */
+static inline unsigned int
+mmu_notifier_range_access(const struct mmu_notifier_range *range)
+{
+	const unsigned int both = MMU_NOTIFIER_RANGE_READ |
+				  MMU_NOTIFIER_RANGE_WRITE;
+
+	switch (range->event) {
+	case MMU_NOTIFY_PROTECTION_VMA:
+		return range->flags & MMU_NOTIFIER_RANGE_READ ?
+			range->flags & both : 0;
+	case MMU_NOTIFY_PROTECTION_PAGE:
+		return MMU_NOTIFIER_RANGE_READ;
+	case MMU_NOTIFY_SOFT_DIRTY:
+		return both;
+	default:
+		return 0;
+	}
 }
 
 /* The exit of an address space; see __mmu_notifier_release() */

@@ -85,6 +85,7 @@
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/pgtable.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/swap.h>
 #include <linux/swapops.h>
@@ -515,6 +516,61 @@ int hmm_range_fault(struct hmm_range *range)
 	return collided ? -EBUSY : 0;
 }
 EXPORT_SYMBOL(hmm_range_fault);
+
+/**
+ * hmm_range_fault_unlocked_timeout() - begin, fault, and again until it is right
+ * @range: as for hmm_range_fault(), but @range->notifier_seq is an output, too
+ * @timeout: how long collisions may go on, in jiffies; 0: as long as it takes
+ *
+ * Context: Process context, sleeps. The mmap lock is not held.
+ * Return: as hmm_range_fault(); -EBUSY means that the time is over.
+ */
+int hmm_range_fault_unlocked_timeout(struct hmm_range *range,
+				     unsigned long timeout)
+{
+	struct mm_struct *mm = range->notifier->mm;
+	unsigned long until = jiffies + timeout;
+	int ret;
+
+	if (!mmget_not_zero(mm))
+		return -EFAULT;
+	do {
+		ret = mmu_interval_read_begin_timeout(range->notifier,
+						      &range->notifier_seq,
+						      timeout);
+		if (ret)
+			break;
+		if (mmap_read_lock_killable(mm)) {
+			ret = -EINTR;
+			break;
+		}
+		ret = hmm_range_fault(range);
+		mmap_read_unlock(mm);
+	} while (ret == -EBUSY && (!timeout || time_before(jiffies, until)));
+	mmput_async(mm);
+	return ret;
+}
+EXPORT_SYMBOL_GPL(hmm_range_fault_unlocked_timeout);
+
+/**
+ * hmm_range_wait_timeout() - wait until a range is not being invalidated
+ * @range: .notifier, .start and .end are looked at
+ * @timeout: how long at most, in jiffies; 0: as long as it takes
+ *
+ * See mmu_interval_wait_timeout().
+ *
+ * Context: Process context, may sleep. The mmap lock need not be held.
+ * Return: 0; -EINVAL as hmm_range_fault(); -EBUSY after @timeout; -EINTR on a
+ * fatal signal.
+ */
+int hmm_range_wait_timeout(const struct hmm_range *range, unsigned long timeout)
+{
+	if (!hmm_range_valid(range))
+		return -EINVAL;
+	return mmu_interval_wait_timeout(range->notifier, range->start,
+					 range->end - 1, timeout);
+}
+EXPORT_SYMBOL_GPL(hmm_range_wait_timeout);
 
 /**
  * hmm_range_lock() - keep a process from invalidating a range

@@ -51,385 +51,50 @@
  * another invalidation that would have to end first. Either is a deadlock.
  */
 
+/**
+ * DOC: Outputs
+ *
+ * The result of a range comes in one of three forms.
+ *
+ * *Pfns*, the plain one: an array of unsigned long, an entry for each page, see
+ * &enum hmm_pfn_flags.
+ *
+ * *Entries*: an array of u64, in the encoding of the driver's own page table, see
+ * &struct hmm_encoding. It is as fast as the plain one, and saves a driver the loop
+ * that translates one into the other.
+ *
+ * *Extents*: one for each run of pages that are alike, with pfns that follow one
+ * another; holes and errors are runs, too. See &struct hmm_extent. Memory in huge
+ * pages costs as much as there are huge pages, not pages. An array that is full
+ * ends the call with success: &hmm_range.populated tells how many pages have been
+ * dealt with, and the next call begins behind them.
+ */
+
 /*
- * How the walk works
+ * Where is what: the walk over the page tables is in mm/hmm_walk.c. It stops at a
+ * page that needs a fault. What is done about that is here, in two ways: with the
+ * mmap lock held by the caller, who must find it held all through; and without,
+ * where handle_mm_fault() is free to drop whatever lock there is.
  *
- * The range is done in steps. A step starts at the first page without a result,
- * goes down from the top of the page tables, and fills at most what one PMD
- * covers: a table of PTEs, a part of a leaf, of a hole, or of the space between
- * VMAs. To go down again for each step costs next to nothing for each page, and
- * it makes a step independent of the one before, whatever happened in between.
- *
- * Two things describe what a step finds, whatever its kind: the entry to store,
- * and the most that can be asked of the page without a fault, its @has. A page
- * that wants more than it has stops the step: the pages before it are filled,
- * page tables and locks are let go, the fault is handled, and the next step
- * begins at that very page. So no fault is handled inside a walk, a fault is
- * taken for no page but the one that wants it, and the one that brought a huge
- * page is the only one for all of it.
- *
- * There is no case for migration entries, swap entries, markers and the like: to
- * a snapshot they are pages that are not there, and handle_mm_fault() knows best
- * what each needs, be it to wait until a migration is over or to report poison.
- *
- * Locks: the caller holds the mmap lock, so VMAs and the upper tables stay. A PTE
- * table is kept by pte_offset_map(), a table of hugetlb by the hugetlb VMA lock,
- * both only while entries are being read. Entries are read without their lock:
- * one that changes right after is a collision, and the caller will find it.
+ * Locks: mmap lock or VMA lock, then those of the walk. None of the walk's is held
+ * over a fault.
  */
 
 #include <linux/export.h>
 #include <linux/hmm.h>
-#include <linux/hugetlb.h>
-#include <linux/memremap.h>
+#include <linux/ktime.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
-#include <linux/pgtable.h>
+#include <linux/oom.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
-#include <linux/swap.h>
-#include <linux/swapops.h>
 
-/* What is asked of a page, and what it has; in order */
-enum hmm_access {
-	HMM_NOTHING,
-	HMM_READ,
-	HMM_WRITE,
-};
+#include "hmm_internal.h"
 
-/* Result of a step beside 0 and errors: the page at walk->addr needs a fault */
-#define HMM_STEP_FAULT	1
+#define CREATE_TRACE_POINTS
+#include <trace/events/hmm.h>
 
-/**
- * struct hmm_walk - where a walk stands
- * @range: as the caller gave it
- * @vma: of @addr, or the first one behind it; NULL if not looked up
- * @addr: the first page without a result
- * @out: the entry of @addr
- * @default_want: what is asked of every page
- * @per_page: entries hold requests of their own
- * @want: what the page asked for that stopped the last step
- */
-struct hmm_walk {
-	struct hmm_range *range;
-	struct vm_area_struct *vma;
-	unsigned long addr;
-	unsigned long *out;
-	enum hmm_access default_want;
-	bool per_page;
-	enum hmm_access want;
-};
-
-static enum hmm_access hmm_wanted(unsigned long request)
-{
-	if (!(request & HMM_PFN_REQ_FAULT))
-		return HMM_NOTHING;
-	return request & HMM_PFN_REQ_WRITE ? HMM_WRITE : HMM_READ;
-}
-
-static enum hmm_access hmm_page_wants(const struct hmm_walk *walk,
-				      unsigned long entry)
-{
-	return hmm_wanted((entry & walk->range->pfn_flags_mask) |
-			  walk->range->default_flags);
-}
-
-static unsigned long hmm_valid_entry(unsigned long pfn, bool write,
-				     unsigned int order)
-{
-	return pfn | HMM_PFN_VALID | (write ? HMM_PFN_WRITE : 0) |
-	       (unsigned long)order << HMM_PFN_ORDER_SHIFT;
-}
-
-/* The page at walk->addr wants more than there is: what is to be done? */
-static int hmm_stop(struct hmm_walk *walk, enum hmm_access want,
-		    unsigned long entry)
-{
-	walk->want = want;
-	return entry & HMM_PFN_ERROR ? -EFAULT : HMM_STEP_FAULT;
-}
-
-/*
- * Fill the pages up to @next alike: a hole, an error, or, if @has says there is
- * something, a part of a leaf, where each entry is its neighbour plus one page.
- */
-static int hmm_fill(struct hmm_walk *walk, unsigned long next,
-		    unsigned long entry, enum hmm_access has)
-{
-	unsigned long *out = walk->out;
-	unsigned long *end = out + ((next - walk->addr) >> PAGE_SHIFT);
-	enum hmm_access want = walk->default_want;
-	unsigned long step = has != HMM_NOTHING;
-
-	if (!walk->per_page) {
-		if (want > has)
-			return hmm_stop(walk, want, entry);
-		for (; out < end; entry += step)
-			*out++ = entry;
-	} else {
-		for (; out < end; entry += step) {
-			want = hmm_page_wants(walk, *out);
-			if (want > has)
-				break;
-			*out++ = entry;
-		}
-	}
-
-	walk->addr = next - ((end - out) << PAGE_SHIFT);
-	walk->out = out;
-	return out < end ? hmm_stop(walk, want, entry) : 0;
-}
-
-static int hmm_fill_missing(struct hmm_walk *walk, unsigned long next)
-{
-	return hmm_fill(walk, next, 0, HMM_NOTHING);
-}
-
-static int hmm_fill_error(struct hmm_walk *walk, unsigned long next)
-{
-	return hmm_fill(walk, next, HMM_PFN_ERROR, HMM_NOTHING);
-}
-
-static int hmm_fill_leaf(struct hmm_walk *walk, unsigned long next,
-			 unsigned long pfn, bool write, unsigned int order)
-{
-	unsigned long offset = (walk->addr >> PAGE_SHIFT) & ((1UL << order) - 1);
-
-	return hmm_fill(walk, next, hmm_valid_entry(pfn + offset, write, order),
-			write ? HMM_WRITE : HMM_READ);
-}
-
-/* Present, but no page that a device could use as one */
-static bool hmm_pte_pageless(const struct hmm_walk *walk, pte_t pte)
-{
-	if (!IS_ENABLED(CONFIG_ARCH_HAS_PTE_SPECIAL))
-		return walk->vma->vm_flags & VM_MIXEDMAP &&
-		       !pfn_valid(pte_pfn(pte));
-	return pte_special(pte) && !pte_devmap(pte);
-}
-
-static bool hmm_owns(const struct hmm_walk *walk, swp_entry_t swap)
-{
-	void *owner = walk->range->dev_private_owner;
-
-	return owner && pfn_swap_entry_to_page(swap)->pgmap->owner == owner;
-}
-
-/*
- * An entry that does not simply map a page. Sets @entry to what is to be
- * reported and returns what the page has.
- */
-static noinline enum hmm_access hmm_odd_pte(const struct hmm_walk *walk,
-					    pte_t pte, unsigned long *entry)
-{
-	swp_entry_t swap;
-	bool write;
-
-	*entry = 0;
-	if (pte_present(pte)) {
-		if (pte_protnone(pte))
-			return HMM_NOTHING;
-		if (is_zero_pfn(pte_pfn(pte))) {
-			*entry = hmm_valid_entry(pte_pfn(pte), false, 0);
-			return HMM_READ;
-		}
-		*entry = HMM_PFN_ERROR;
-		return HMM_NOTHING;
-	}
-	if (pte_none(pte))
-		return HMM_NOTHING;
-
-	swap = pte_to_swp_entry(pte);
-	if (!is_device_private_entry(swap) || !hmm_owns(walk, swap))
-		return HMM_NOTHING;
-
-	write = is_writable_device_private_entry(swap);
-	*entry = hmm_valid_entry(swp_offset_pfn(swap), write, 0);
-	return write ? HMM_WRITE : HMM_READ;
-}
-
-/* Compiled once for each value of @per_page */
-static __always_inline int hmm_fill_ptes(struct hmm_walk *walk,
-					 const pte_t *ptep, unsigned long next,
-					 bool per_page)
-{
-	unsigned long *out = walk->out;
-	unsigned long *end = out + ((next - walk->addr) >> PAGE_SHIFT);
-	enum hmm_access want = walk->default_want, has;
-	unsigned long entry;
-
-	for (; out < end; out++, ptep++) {
-		pte_t pte = ptep_get_lockless((pte_t *)ptep);
-
-		if (per_page)
-			want = hmm_page_wants(walk, *out);
-		if (likely(pte_present(pte) && !pte_protnone(pte) &&
-			   !hmm_pte_pageless(walk, pte))) {
-			has = pte_write(pte) ? HMM_WRITE : HMM_READ;
-			entry = hmm_valid_entry(pte_pfn(pte), pte_write(pte), 0);
-		} else {
-			has = hmm_odd_pte(walk, pte, &entry);
-		}
-		if (unlikely(want > has))
-			break;
-		*out = entry;
-	}
-
-	walk->addr = next - ((end - out) << PAGE_SHIFT);
-	walk->out = out;
-	return out < end ? hmm_stop(walk, want, entry) : 0;
-}
-
-static int hmm_step_ptes(struct hmm_walk *walk, pmd_t *pmdp, unsigned long next)
-{
-	pte_t *ptep = pte_offset_map(pmdp, walk->addr);
-	int ret;
-
-	/* The table went away: the next step finds what came instead */
-	if (!ptep)
-		return 0;
-	if (walk->per_page)
-		ret = hmm_fill_ptes(walk, ptep, next, true);
-	else
-		ret = hmm_fill_ptes(walk, ptep, next, false);
-	pte_unmap(ptep);
-	return ret;
-}
-
-static int hmm_step_pmd(struct hmm_walk *walk, pud_t *pudp, unsigned long next)
-{
-	pmd_t *pmdp = pmd_offset(pudp, walk->addr);
-	pmd_t pmd = pmdp_get_lockless(pmdp);
-
-	if (pmd_none(pmd) || is_pmd_migration_entry(pmd))
-		return hmm_fill_missing(walk, next);
-	/* First: what is not present may have any other bit set */
-	if (!pmd_present(pmd))
-		return hmm_fill_error(walk, next);
-	if (pmd_trans_huge(pmd) || pmd_devmap(pmd)) {
-		if (pmd_protnone(pmd))
-			return hmm_fill_missing(walk, next);
-		if (pmd_special(pmd))
-			return hmm_fill_error(walk, next);
-		return hmm_fill_leaf(walk, next, pmd_pfn(pmd), pmd_write(pmd),
-				     PMD_SHIFT - PAGE_SHIFT);
-	}
-	if (pmd_bad(pmd))
-		return hmm_fill_error(walk, next);
-	return hmm_step_ptes(walk, pmdp, next);
-}
-
-static int hmm_step_pud(struct hmm_walk *walk, p4d_t *p4dp, unsigned long next)
-{
-	pud_t *pudp = pud_offset(p4dp, walk->addr);
-	pud_t pud = pudp_get(pudp);
-
-	if (pud_none(pud))
-		return hmm_fill_missing(walk, next);
-	if (!pud_present(pud))
-		return hmm_fill_error(walk, next);
-	if (pud_trans_huge(pud) || pud_devmap(pud)) {
-		if (pud_special(pud))
-			return hmm_fill_error(walk, next);
-		return hmm_fill_leaf(walk, next, pud_pfn(pud), pud_write(pud),
-				     PUD_SHIFT - PAGE_SHIFT);
-	}
-	if (pud_bad(pud))
-		return hmm_fill_error(walk, next);
-	return hmm_step_pmd(walk, pudp, next);
-}
-
-static int hmm_step_tables(struct hmm_walk *walk, unsigned long next)
-{
-	pgd_t *pgdp = pgd_offset(walk->vma->vm_mm, walk->addr);
-	p4d_t *p4dp;
-
-	if (pgd_none(pgdp_get(pgdp)))
-		return hmm_fill_missing(walk, next);
-	if (pgd_bad(pgdp_get(pgdp)))
-		return hmm_fill_error(walk, next);
-	p4dp = p4d_offset(pgdp, walk->addr);
-	if (p4d_none(p4dp_get(p4dp)))
-		return hmm_fill_missing(walk, next);
-	if (p4d_bad(p4dp_get(p4dp)))
-		return hmm_fill_error(walk, next);
-	return hmm_step_pud(walk, p4dp, next);
-}
-
-static int hmm_step_hugetlb(struct hmm_walk *walk, unsigned long next)
-{
-	struct vm_area_struct *vma = walk->vma;
-	struct hstate *h = hstate_vma(vma);
-	unsigned long head = walk->addr & huge_page_mask(h);
-	pte_t *ptep, pte = {};
-
-	next = min(next, head + huge_page_size(h));
-
-	hugetlb_vma_lock_read(vma);
-	ptep = hugetlb_walk(vma, head, huge_page_size(h));
-	if (ptep)
-		pte = huge_ptep_get(vma->vm_mm, head, ptep);
-	hugetlb_vma_unlock_read(vma);
-
-	if (!ptep || !pte_present(pte))
-		return hmm_fill_missing(walk, next);
-	/* huge_pte_write() is the same, but not there without HUGETLB_PAGE */
-	return hmm_fill_leaf(walk, next, pte_pfn(pte), pte_write(pte),
-			     huge_page_order(h));
-}
-
-/* Can a device have mappings of @vma at all? */
-static bool hmm_vma_usable(const struct vm_area_struct *vma)
-{
-	return vma->vm_flags & VM_READ &&
-	       !(vma->vm_flags & (VM_IO | VM_PFNMAP));
-}
-
-/*
- * Fill what one PMD covers, or less where a VMA begins or ends. A step may also
- * fill nothing, if tables change under it.
- */
-static int hmm_step(struct hmm_walk *walk)
-{
-	struct hmm_range *range = walk->range;
-	unsigned long next = pmd_addr_end(walk->addr, range->end);
-	struct vm_area_struct *vma = walk->vma;
-
-	if (!vma || walk->addr >= vma->vm_end) {
-		vma = find_vma(range->notifier->mm, walk->addr);
-		walk->vma = vma;
-	}
-	if (!vma)
-		return hmm_fill_error(walk, next);
-	if (walk->addr < vma->vm_start)
-		return hmm_fill_error(walk, min(next, vma->vm_start));
-
-	next = min(next, vma->vm_end);
-	if (!hmm_vma_usable(vma))
-		return hmm_fill_error(walk, next);
-	if (is_vm_hugetlb_page(vma))
-		return hmm_step_hugetlb(walk, next);
-	return hmm_step_tables(walk, next);
-}
-
-/* Get the page at walk->addr what it wants; the next step will see the result */
-static int hmm_handle_fault(struct hmm_walk *walk)
-{
-	unsigned int flags = FAULT_FLAG_REMOTE;
-	vm_fault_t fault;
-
-	if (walk->want == HMM_WRITE) {
-		if (!(walk->vma->vm_flags & VM_WRITE))
-			return -EPERM;
-		flags |= FAULT_FLAG_WRITE;
-	}
-
-	fault = handle_mm_fault(walk->vma, walk->addr, flags, NULL);
-	/* Without FAULT_FLAG_ALLOW_RETRY the mmap lock cannot have been dropped */
-	if (WARN_ON_ONCE(fault & (VM_FAULT_RETRY | VM_FAULT_COMPLETED)))
-		return -EFAULT;
-	return vm_fault_to_errno(fault, 0);
-}
+/* ---- What a caller may ask for ---- */
 
 static bool hmm_range_valid(const struct hmm_range *range)
 {
@@ -437,9 +102,122 @@ static bool hmm_range_valid(const struct hmm_range *range)
 	       !offset_in_page(range->start | range->end);
 }
 
+static bool hmm_encoding_valid(const struct hmm_encoding *enc)
+{
+	const u64 bits[] = {
+		enc->valid, enc->write, enc->error, enc->special,
+		enc->device_private, enc->empty,
+	};
+	u64 seen = 0;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(bits); i++) {
+		if (seen & bits[i])
+			return false;
+		seen |= bits[i];
+	}
+	return enc->valid && enc->pfn_shift < 64;
+}
+
+static bool hmm_output_valid(const struct hmm_range *range)
+{
+	const unsigned int flags = HMM_RANGE_KEEP_FLAGS | HMM_RANGE_FOLIO_ORDER;
+
+	if (!range->encoding && !range->max_extents)
+		return !(range->flags & ~flags);
+	if (range->flags)
+		return false;
+	if (range->max_extents)
+		return !range->encoding && !range->pfn_flags_mask;
+	return hmm_encoding_valid(range->encoding);
+}
+
+/* Begin; on error there is no result at all */
+static int hmm_begin(struct hmm_walk *walk, struct hmm_range *range)
+{
+	range->populated = 0;
+	range->nr_extents = 0;
+	if (!hmm_range_valid(range) || !hmm_output_valid(range))
+		return -EINVAL;
+	hmm_walk_init(walk, range);
+	trace_hmm_range_begin(range);
+	return 0;
+}
+
+/* Nobody asks what time it is while nobody traces: then it is 0 */
+static u64 hmm_traced_since(void)
+{
+	return trace_hmm_range_end_enabled() ? ktime_get_ns() : 0;
+}
+
+static void hmm_end(const struct hmm_walk *walk, u64 began, int ret)
+{
+	struct hmm_range *range = walk->range;
+
+	range->populated = (walk->addr - range->start) >> PAGE_SHIFT;
+	/* Tracing may have been switched on meanwhile */
+	trace_hmm_range_end(range, walk->faults,
+			    began ? ktime_get_ns() - began : 0, ret);
+}
+
+/* ---- With the mmap lock held by the caller ---- */
+
 static bool hmm_collided(const struct hmm_range *range)
 {
 	return mmu_interval_check_retry(range->notifier, range->notifier_seq);
+}
+
+/* Get the page at walk->addr what it wants; the walk will see the result */
+static vm_fault_t hmm_fault(struct hmm_walk *walk, unsigned int flags)
+{
+	walk->faults++;
+	flags |= FAULT_FLAG_REMOTE;
+	if (walk->want & HMM_PFN_REQ_WRITE)
+		flags |= FAULT_FLAG_WRITE;
+	return handle_mm_fault(walk->vma, walk->addr, flags, NULL);
+}
+
+static bool hmm_permitted(const struct hmm_walk *walk)
+{
+	return !(walk->want & HMM_PFN_REQ_WRITE) ||
+	       walk->vma->vm_flags & VM_WRITE;
+}
+
+static int hmm_fault_locked(struct hmm_walk *walk)
+{
+	vm_fault_t fault;
+
+	if (!hmm_permitted(walk))
+		return -EPERM;
+	fault = hmm_fault(walk, 0);
+	if (likely(!(fault & (VM_FAULT_ERROR | VM_FAULT_RETRY |
+			      VM_FAULT_COMPLETED))))
+		return 0;
+	/* Without FAULT_FLAG_ALLOW_RETRY the mmap lock cannot have been dropped */
+	if (WARN_ON_ONCE(fault & (VM_FAULT_RETRY | VM_FAULT_COMPLETED)))
+		return -EFAULT;
+	return vm_fault_to_errno(fault, 0);
+}
+
+/* All of a range; a collision during a fault is reported at the end */
+static int hmm_walk_locked(struct hmm_walk *walk)
+{
+	unsigned long faulted = ULONG_MAX;
+	int ret;
+
+	while ((ret = hmm_walk_on(walk)) == HMM_WALK_FAULT) {
+		/* Gone again after a collision: that can go on for ever */
+		if (walk->collided && walk->addr == faulted)
+			return -EBUSY;
+		faulted = walk->addr;
+		ret = hmm_fault_locked(walk);
+		if (ret)
+			return ret;
+		walk->collided |= hmm_collided(walk->range);
+	}
+	if (ret < 0)
+		return ret;
+	return walk->collided ? -EBUSY : 0;
 }
 
 /**
@@ -449,14 +227,15 @@ static bool hmm_collided(const struct hmm_range *range)
  * Entries say what the CPU's page tables hold, and what they hold after a fault
  * where one was asked for. On success every page that was asked for is
  * %HMM_PFN_VALID, and %HMM_PFN_WRITE if that was asked for. No page reference is
- * taken.
+ * taken. For results of another form see DOC: Outputs; extents may end before the
+ * range does, &hmm_range.populated tells.
  *
  * The result may be put to use only if mmu_interval_read_retry() still finds no
  * collision, under the lock that the invalidate callback of the driver takes.
  *
- * On error the entries from the page at fault on hold what the caller put there.
- * After -EBUSY, any may be filled, with what was found before the collision or
- * after it.
+ * On error &hmm_range.populated tells how many pages have a result; the entries
+ * behind them hold what the caller put there. After -EBUSY any may be filled, with
+ * what was found before the collision or after it.
  *
  * Context: Process context, may sleep. The caller holds the mmap lock of the mm
  * of @range->notifier, for reading or writing, and a reference on its users; the
@@ -465,7 +244,8 @@ static bool hmm_collided(const struct hmm_range *range)
  *
  * Return: 0; or
  *
- * * -EINVAL if the range is empty, wraps, or is not page aligned,
+ * * -EINVAL if the range is empty, wraps, or is not page aligned, or if members of
+ *   @range do not go together,
  * * -EBUSY if there was a collision since @range->notifier_seq was read: begin
  *   again at mmu_interval_read_begin(). If it came during a fault, all the rest
  *   has been faulted in first, see DOC: Getting through,
@@ -477,76 +257,269 @@ static bool hmm_collided(const struct hmm_range *range)
  */
 int hmm_range_fault(struct hmm_range *range)
 {
-	struct hmm_walk walk = {
-		.range = range,
-		.addr = range->start,
-		.out = range->hmm_pfns,
-		.default_want = hmm_wanted(range->default_flags),
-		.per_page = range->pfn_flags_mask,
-	};
-	unsigned long faulted = ULONG_MAX;
-	bool collided = false;
+	struct hmm_walk walk;
+	u64 began = hmm_traced_since();
 	int ret;
 
 	mmap_assert_locked(range->notifier->mm);
 
-	if (!hmm_range_valid(range))
-		return -EINVAL;
-
-	do {
-		if (!collided && hmm_collided(range))
-			return -EBUSY;
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		cond_resched();
-
-		ret = hmm_step(&walk);
-		if (ret == HMM_STEP_FAULT) {
-			/* Gone again after a collision: that can go on for ever */
-			if (collided && walk.addr == faulted)
-				return -EBUSY;
-			faulted = walk.addr;
-			ret = hmm_handle_fault(&walk);
-			collided |= hmm_collided(range);
-		}
-		if (ret)
-			return ret;
-	} while (walk.addr < range->end);
-
-	return collided ? -EBUSY : 0;
+	ret = hmm_begin(&walk, range);
+	if (ret)
+		return ret;
+	ret = hmm_walk_locked(&walk);
+	hmm_end(&walk, began, ret);
+	return ret;
 }
 EXPORT_SYMBOL(hmm_range_fault);
+
+/* ---- Without a lock to hold ---- */
+
+/**
+ * struct hmm_clock - what collisions have cost so far
+ * @limit: how much they may, in ns; 0: any
+ * @spent: the duration of tries that came to nothing, their faults aside
+ * @tries: how many there were
+ * @began: the start of this try
+ * @faulting: how much of this try went into faults
+ */
+struct hmm_clock {
+	u64 limit;
+	u64 spent;
+	unsigned long tries;
+	u64 began;
+	u64 faulting;
+};
+
+static void hmm_clock_start(struct hmm_clock *clock)
+{
+	clock->began = ktime_get_ns();
+	clock->faulting = 0;
+}
+
+/* This try collided: is there time for another? */
+static bool hmm_clock_left(struct hmm_clock *clock)
+{
+	clock->tries++;
+	clock->spent += ktime_get_ns() - clock->began - clock->faulting;
+	return !clock->limit || clock->spent < clock->limit;
+}
+
+/* What is left, in jiffies, and not 0, which means no limit */
+static unsigned long hmm_clock_rest(const struct hmm_clock *clock)
+{
+	if (!clock->limit)
+		return 0;
+	return max(1UL, (unsigned long)nsecs_to_jiffies64(clock->limit -
+							  clock->spent));
+}
+
+/*
+ * Lock the VMA, if one covers the range, or else the mmap lock. Once a fault has
+ * dropped the VMA lock it is the mmap lock from there on: there are faults that
+ * are never handled under the other.
+ */
+static int hmm_lock(struct hmm_walk *walk)
+{
+	struct hmm_range *range = walk->range;
+	struct mm_struct *mm = range->notifier->mm;
+
+	if (walk->lock != HMM_LOCK_NONE)
+		return 0;
+	if (!walk->faults)
+		walk->vma = lock_vma_under_rcu(mm, range->start);
+	if (walk->vma && walk->vma->vm_end >= range->end) {
+		walk->lock = HMM_LOCK_VMA;
+		return 0;
+	}
+	if (walk->vma)
+		vma_end_read(walk->vma);
+	walk->vma = NULL;
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	walk->lock = HMM_LOCK_MMAP;
+	return 0;
+}
+
+/* Who has no lock has nothing of what it protects */
+static void hmm_lock_lost(struct hmm_walk *walk)
+{
+	walk->lock = HMM_LOCK_NONE;
+	walk->vma = NULL;
+	walk->pmdp = NULL;
+}
+
+static void hmm_unlock(struct hmm_walk *walk)
+{
+	if (walk->lock == HMM_LOCK_VMA)
+		vma_end_read(walk->vma);
+	else if (walk->lock == HMM_LOCK_MMAP)
+		mmap_read_unlock(walk->range->notifier->mm);
+	hmm_lock_lost(walk);
+}
+
+/*
+ * A fault that may drop the lock. The walk takes it anew then, and goes on from
+ * the top of the tables with the results that it has: the sequence value tells of
+ * any change since, whichever locks were held. That the fault is not done, because
+ * it dropped the lock, the walk will find out by itself.
+ */
+static int hmm_fault_unlocked(struct hmm_walk *walk, bool again)
+{
+	unsigned int flags = FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_KILLABLE;
+	vm_fault_t fault;
+
+	if (!hmm_permitted(walk))
+		return -EPERM;
+	if (walk->lock == HMM_LOCK_VMA)
+		flags |= FAULT_FLAG_VMA_LOCK;
+	if (again)
+		flags |= FAULT_FLAG_TRIED;
+	fault = hmm_fault(walk, flags);
+	if (fault & (VM_FAULT_RETRY | VM_FAULT_COMPLETED)) {
+		hmm_lock_lost(walk);
+		return 0;
+	}
+	return vm_fault_to_errno(fault, 0);
+}
+
+/* As hmm_walk_locked(), but with what lock there is at the moment */
+static int hmm_walk_unlocked(struct hmm_walk *walk, struct hmm_clock *clock)
+{
+	unsigned long faulted = ULONG_MAX;
+	u64 began;
+	int ret;
+
+	while (!(ret = hmm_lock(walk))) {
+		if (check_stable_address_space(walk->range->notifier->mm)) {
+			ret = -EFAULT;
+			break;
+		}
+		ret = hmm_walk_on(walk);
+		if (ret != HMM_WALK_FAULT)
+			break;
+		ret = -EBUSY;
+		if (walk->collided && walk->addr == faulted)
+			break;
+		began = ktime_get_ns();
+		ret = hmm_fault_unlocked(walk, walk->addr == faulted);
+		clock->faulting += ktime_get_ns() - began;
+		if (ret)
+			break;
+		faulted = walk->addr;
+		walk->collided |= hmm_collided(walk->range);
+	}
+	hmm_unlock(walk);
+	if (ret < 0)
+		return ret;
+	return walk->collided ? -EBUSY : 0;
+}
+
+static int hmm_try_unlocked(struct hmm_range *range, struct hmm_clock *clock)
+{
+	u64 traced = hmm_traced_since();
+	struct hmm_walk walk;
+	int ret;
+
+	hmm_clock_start(clock);
+	ret = hmm_begin(&walk, range);
+	if (ret)
+		return ret;
+	ret = mmu_interval_read_begin_timeout(range->notifier,
+					      &range->notifier_seq,
+					      hmm_clock_rest(clock));
+	if (!ret)
+		ret = hmm_walk_unlocked(&walk, clock);
+	hmm_end(&walk, traced, ret);
+	return ret;
+}
+
+/* Results have taken the place of requests: there are more tries to come */
+static void hmm_renew_requests(struct hmm_range *range, const void *requests)
+{
+	size_t size = range->encoding ? sizeof(u64) : sizeof(unsigned long);
+	const unsigned long *from = requests;
+	unsigned long i;
+
+	if (!(range->flags & HMM_RANGE_KEEP_FLAGS)) {
+		memcpy(range->entries, requests, range->populated * size);
+		return;
+	}
+	for (i = 0; i < range->populated; i++)
+		hmm_put_keeping(range->hmm_pfns + i, from[i]);
+}
+
+static int hmm_try_until(struct hmm_range *range, struct hmm_clock *clock,
+			 const void *requests)
+{
+	int ret;
+
+	while ((ret = hmm_try_unlocked(range, clock)) == -EBUSY) {
+		if (!hmm_clock_left(clock)) {
+			trace_hmm_timeout(range, clock->tries);
+			break;
+		}
+		if (requests)
+			hmm_renew_requests(range, requests);
+	}
+	return ret;
+}
 
 /**
  * hmm_range_fault_unlocked_timeout() - begin, fault, and again until it is right
  * @range: as for hmm_range_fault(), but @range->notifier_seq is an output, too
  * @timeout: how long collisions may go on, in jiffies; 0: as long as it takes
  *
- * Context: Process context, sleeps. The mmap lock is not held.
- * Return: as hmm_range_fault(); -EBUSY means that the time is over.
+ * Does what the caller of hmm_range_fault() has to do around it, all but the last
+ * step: to look at mmu_interval_read_retry() under its own lock before it puts the
+ * result to use. If that is true, it calls again.
+ *
+ * Only tries that collided count against @timeout, and not the time in which their
+ * faults were handled: to wait for a disk, or for the handler of a userfaultfd, is
+ * no collision. Requests of single pages are kept for all tries, in a copy.
+ *
+ * As no lock is held, faults may take any time and any path: those that a
+ * userfaultfd has to serve work, too.
+ *
+ * Context: Process context, sleeps. Neither the mmap lock nor a VMA lock of the mm
+ * may be held, nor a lock that the invalidate callback takes. No reference on the
+ * users of the mm is needed; the one that is taken meanwhile never runs the exit
+ * of the mm from here.
+ *
+ * Return: 0; or
+ *
+ * * -EINVAL as hmm_range_fault(),
+ * * -EBUSY if collisions went on for longer than @timeout,
+ * * -EINTR on a fatal signal,
+ * * -EFAULT as hmm_range_fault(), and if the mm has no users any more or is being
+ *   taken apart by the OOM killer,
+ * * -EPERM, -ENOMEM as hmm_range_fault(); -ENOMEM also for the copy.
  */
 int hmm_range_fault_unlocked_timeout(struct hmm_range *range,
 				     unsigned long timeout)
 {
 	struct mm_struct *mm = range->notifier->mm;
-	unsigned long until = jiffies + timeout;
+	struct hmm_clock clock = { .limit = jiffies64_to_nsecs(timeout) };
+	size_t size = range->encoding ? sizeof(u64) : sizeof(unsigned long);
+	void *requests = NULL;
 	int ret;
 
+	might_sleep();
+
+	if (!hmm_range_valid(range))
+		return -EINVAL;
 	if (!mmget_not_zero(mm))
 		return -EFAULT;
-	do {
-		ret = mmu_interval_read_begin_timeout(range->notifier,
-						      &range->notifier_seq,
-						      timeout);
-		if (ret)
-			break;
-		if (mmap_read_lock_killable(mm)) {
-			ret = -EINTR;
-			break;
-		}
-		ret = hmm_range_fault(range);
-		mmap_read_unlock(mm);
-	} while (ret == -EBUSY && (!timeout || time_before(jiffies, until)));
+	if (range->pfn_flags_mask && !range->max_extents) {
+		requests = kvmemdup(range->entries, size *
+				    ((range->end - range->start) >> PAGE_SHIFT),
+				    GFP_KERNEL);
+		ret = -ENOMEM;
+		if (!requests)
+			goto out;
+	}
+	ret = hmm_try_until(range, &clock, requests);
+	kvfree(requests);
+out:
 	mmput_async(mm);
 	return ret;
 }

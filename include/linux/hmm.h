@@ -222,12 +222,16 @@ struct hmm_extent {
 /**
  * enum hmm_range_flags - choices of a caller
  * @HMM_RANGE_KEEP_FLAGS: The array has been initialised: keep the
- *	%HMM_PFN_INOUT_FLAGS of each entry that stays valid with the same page. An
- *	entry that is not, or that has another page, loses them. Only without
- *	&hmm_range.encoding and &hmm_range.max_extents.
+ *	%HMM_PFN_INOUT_FLAGS of each entry, whatever else becomes of it. They
+ *	belong to whoever set them, and who takes them back in the invalidate
+ *	callback, atomically, while a walk may be writing the entry.
  * @HMM_RANGE_FOLIO_ORDER: Report a map order also where page-table entries of
  *	single pages map a large folio, or a naturally aligned part of it, as one
- *	piece with equal permissions. It costs a look at the folio for each.
+ *	piece with equal permissions, inside the range. It costs the page-table
+ *	lock, and a look at the folio for each.
+ *
+ * Both are for arrays of pfns: not with &hmm_range.encoding or
+ * &hmm_range.max_extents.
  */
 enum hmm_range_flags {
 	HMM_RANGE_KEEP_FLAGS = BIT(0),

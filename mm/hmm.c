@@ -309,8 +309,7 @@ static unsigned long hmm_clock_rest(const struct hmm_clock *clock)
 {
 	if (!clock->limit)
 		return 0;
-	return max(1UL, (unsigned long)nsecs_to_jiffies64(clock->limit -
-							  clock->spent));
+	return max_t(u64, 1, nsecs_to_jiffies64(clock->limit - clock->spent));
 }
 
 /*

@@ -311,7 +311,7 @@ static int hmm_fill(struct hmm_walk *walk, unsigned long next,
 	if (walk->range->max_extents)
 		return hmm_extend(walk, n, flags, pfn);
 
-	n = min(n, (unsigned long)PTRS_PER_PTE);
+	n = min_t(unsigned long, n, PTRS_PER_PTE);
 	entry = walk->bits[flags];
 	if (flags & HMM_EXTENT_VALID) {
 		step = 1ULL << walk->shift;
@@ -572,7 +572,7 @@ static int hmm_fill_folios(struct hmm_walk *walk, const pte_t *ptep,
 
 static int hmm_walk_folios(struct hmm_walk *walk, pmd_t *pmdp, unsigned long n)
 {
-	spinlock_t *ptl;
+	spinlock_t *ptl; /* of the table */
 	pte_t *ptep;
 	int ret;
 

@@ -385,6 +385,7 @@ static int hmm_fault_unlocked(struct hmm_walk *walk, bool again)
 static int hmm_walk_unlocked(struct hmm_walk *walk, struct hmm_clock *clock)
 {
 	unsigned long faulted = ULONG_MAX;
+	enum hmm_lock held;
 	u64 began;
 	int ret;
 
@@ -400,11 +401,14 @@ static int hmm_walk_unlocked(struct hmm_walk *walk, struct hmm_clock *clock)
 		if (walk->collided && walk->addr == faulted)
 			break;
 		began = ktime_get_ns();
+		held = walk->lock;
 		ret = hmm_fault_unlocked(walk, walk->addr == faulted);
 		clock->faulting += ktime_get_ns() - began;
 		if (ret)
 			break;
-		faulted = walk->addr;
+		/* Who only wants the other lock has not tried yet */
+		if (held == HMM_LOCK_MMAP || walk->lock == HMM_LOCK_VMA)
+			faulted = walk->addr;
 		walk->collided |= hmm_collided(walk->range);
 	}
 	hmm_unlock(walk);

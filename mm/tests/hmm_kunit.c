@@ -3184,6 +3184,653 @@ static void hmm_test_race(struct kunit *test)
 	KUNIT_EXPECT_GT(test, t->nr_inval, 0UL);
 }
 
+/* ---- outputs ---- */
+
+/*
+ * Sixteen pages of every kind an output tells apart: three of the test file
+ * written, one only read, two not there; two outside of any VMA; four of a
+ * mapping without pages; two of anonymous memory; and two of the file again.
+ */
+#define HMM_MIX_PAGES	16UL
+
+static void hmm_mix(struct hmm_test *t)
+{
+	hmm_mmap_file(t, hmm_test_at(0), 6, MAP_SHARED);
+	hmm_touch(t, hmm_test_at(0), 3, true);
+	hmm_touch(t, hmm_test_at(3), 1, false);
+	t->vm_flags = VM_PFNMAP;
+	hmm_mmap_file(t, hmm_test_at(8), 4, MAP_SHARED);
+	t->vm_flags = 0;
+	hmm_mmap(t, hmm_test_at(12), 2, PROT_READ | PROT_WRITE);
+	hmm_touch(t, hmm_test_at(12), 2, true);
+	hmm_mmap_file(t, hmm_test_at(14), 2, MAP_SHARED);
+	hmm_touch(t, hmm_test_at(14), 2, true);
+}
+
+/* The same kinds as flags of extents, from the entry and from the VMA */
+static unsigned int hmm_mix_flags(unsigned long i, unsigned long entry)
+{
+	if (entry & T_E)
+		return HMM_EXTENT_ERROR |
+		       (i >= 8 && i < 12 ? HMM_EXTENT_SPECIAL : 0);
+	return (entry & T_V ? HMM_EXTENT_VALID : 0) |
+	       (entry & REQ_W ? HMM_EXTENT_WRITE : 0);
+}
+
+static void hmm_test_output_arguments(struct kunit *test)
+{
+	static const struct hmm_encoding good = {
+		.valid = 1, .write = 2, .error = 4, .pfn_shift = 12,
+	};
+	static const struct {
+		struct hmm_encoding enc;
+		bool extents, encoded;
+		unsigned int flags;
+		unsigned long mask;
+	} bad[] = {
+		{ .flags = BIT(2) },
+		{ .flags = ~0U },
+		{ .extents = true, .flags = HMM_RANGE_KEEP_FLAGS },
+		{ .extents = true, .flags = HMM_RANGE_FOLIO_ORDER },
+		{ .extents = true, .mask = REQ_F },
+		{ .extents = true, .encoded = true, .enc = good },
+		{ .encoded = true, .enc = good, .flags = HMM_RANGE_KEEP_FLAGS },
+		{ .encoded = true, .enc = { .write = 2 } },
+		{ .encoded = true, .enc = { .valid = 1, .write = 3 } },
+		{ .encoded = true, .enc = { .valid = 1, .empty = 1 } },
+		{ .encoded = true, .enc = { .valid = 1, .error = 4, .special = 4 } },
+		{ .encoded = true, .enc = { .valid = 1, .pfn_shift = 64 } },
+	};
+	struct hmm_test *t = test->priv;
+	struct hmm_range range;
+	int i;
+
+	hmm_mix(t);
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
+		range = hmm_test_range(t, HMM_TEST_BASE, 1, REQ_F);
+		range.flags = bad[i].flags;
+		range.pfn_flags_mask = bad[i].mask;
+		range.encoding = bad[i].encoded ? &bad[i].enc : NULL;
+		range.max_extents = bad[i].extents;
+		range.populated = 7;
+		hmm_fill(t, 8, NULL);
+		KUNIT_EXPECT_EQ_MSG(test, hmm_once(t, &range), -EINVAL, "%d", i);
+		KUNIT_EXPECT_EQ_MSG(test, t->pfns[0], HMM_TEST_POISON, "%d", i);
+		KUNIT_EXPECT_EQ_MSG(test, range.populated, 0UL, "%d", i);
+	}
+	range = hmm_test_range(t, HMM_TEST_BASE, 1, REQ_F);
+	range.encoding = &good;
+	KUNIT_EXPECT_EQ(test, hmm_once(t, &range), 0);
+	KUNIT_EXPECT_EQ(test, range.populated, 1UL);
+}
+
+/* Extents in calls of at most @max, checked page by page against the array */
+static unsigned long hmm_mix_extents(struct hmm_test *t, const unsigned long *want,
+				     unsigned long max)
+{
+	struct hmm_extent ext[HMM_MIX_PAGES + 1];
+	unsigned long page = 0, total = 0, i, k;
+	struct hmm_range range;
+	unsigned int flags;
+
+	while (page < HMM_MIX_PAGES && t->test->status == KUNIT_SUCCESS) {
+		range = hmm_test_range(t, hmm_test_at(page), HMM_MIX_PAGES - page, 0);
+		range.extents = ext;
+		range.max_extents = max;
+		ext[max].start = HMM_TEST_CANARY;
+		KUNIT_EXPECT_EQ(t->test, hmm_once(t, &range), 0);
+		KUNIT_EXPECT_EQ(t->test, ext[max].start, HMM_TEST_CANARY);
+		KUNIT_ASSERT_GT(t->test, range.nr_extents, 0UL);
+		KUNIT_ASSERT_LE(t->test, range.nr_extents, max);
+		for (i = 0, k = page; i < range.nr_extents; k += ext[i++].npages) {
+			KUNIT_EXPECT_EQ(t->test, ext[i].start, hmm_test_at(k));
+			flags = hmm_mix_flags(k, want[k]);
+			KUNIT_EXPECT_EQ_MSG(t->test, ext[i].flags, flags, "%lu", k);
+			KUNIT_EXPECT_EQ_MSG(t->test, ext[i].pfn,
+					    want[k] & ~HMM_PFN_FLAGS, "%lu", k);
+		}
+		KUNIT_EXPECT_EQ(t->test, k - page, range.populated);
+		total += range.nr_extents;
+		page = k;
+	}
+	KUNIT_EXPECT_EQ(t->test, page, HMM_MIX_PAGES);
+	return total;
+}
+
+static void hmm_test_extents(struct kunit *test)
+{
+	unsigned long want[HMM_MIX_PAGES], max;
+	struct hmm_test *t = test->priv;
+	unsigned long n;
+
+	hmm_mix(t);
+	KUNIT_EXPECT_EQ(test, hmm_call(t, HMM_TEST_BASE, HMM_MIX_PAGES, 0), 0);
+	memcpy(want, t->pfns, sizeof(want));
+	n = hmm_mix_extents(t, want, HMM_MIX_PAGES);
+	/* 0-2, 3, 4-5, 6-7, 8-11, 12(-13), 14-15 */
+	KUNIT_EXPECT_EQ(test, n, want[13] == want[12] + 1 ? 7UL : 8UL);
+	for (max = 1; max <= n; max++)
+		KUNIT_EXPECT_EQ_MSG(test, hmm_mix_extents(t, want, max), n, "%lu", max);
+}
+
+/* An error behind what is there: how far it came is told all the same */
+static void hmm_test_populated(struct kunit *test)
+{
+	struct hmm_test *t = test->priv;
+	struct hmm_extent ext[4];
+	struct hmm_range range;
+
+	hmm_mix(t);
+	range = hmm_test_range(t, HMM_TEST_BASE, HMM_MIX_PAGES, REQ_F);
+	KUNIT_EXPECT_EQ(test, hmm_once(t, &range), -EFAULT);
+	KUNIT_EXPECT_EQ(test, range.populated, 6UL);
+	range = hmm_test_range(t, HMM_TEST_BASE, HMM_MIX_PAGES, REQ_FW);
+	range.extents = ext;
+	range.max_extents = ARRAY_SIZE(ext);
+	KUNIT_EXPECT_EQ(test, hmm_once(t, &range), -EFAULT);
+	KUNIT_EXPECT_EQ(test, range.populated, 6UL);
+	KUNIT_EXPECT_EQ(test, range.nr_extents, 1UL);
+	KUNIT_EXPECT_EQ(test, ext[0].npages, 6UL);
+}
+
+static const struct hmm_encoding hmm_test_enc = {
+	.valid = BIT_ULL(0),
+	.write = BIT_ULL(5),
+	.error = BIT_ULL(62),
+	.special = BIT_ULL(63),
+	.device_private = BIT_ULL(9),
+	.empty = BIT_ULL(10),
+	.pfn_shift = 12,
+};
+
+static u64 hmm_mix_encoded(unsigned long i, unsigned long entry)
+{
+	unsigned int flags = hmm_mix_flags(i, entry);
+
+	if (flags & HMM_EXTENT_VALID)
+		return hmm_encode(&hmm_test_enc, entry & ~HMM_PFN_FLAGS,
+				  flags & HMM_EXTENT_WRITE);
+	return hmm_test_enc.empty |
+	       (flags & HMM_EXTENT_ERROR ? hmm_test_enc.error : 0) |
+	       (flags & HMM_EXTENT_SPECIAL ? hmm_test_enc.special : 0);
+}
+
+static void hmm_test_encoded(struct kunit *test)
+{
+	unsigned long want[HMM_MIX_PAGES], i;
+	struct hmm_test *t = test->priv;
+	struct hmm_range range;
+	u64 entry;
+
+	hmm_mix(t);
+	KUNIT_EXPECT_EQ(test, hmm_call(t, HMM_TEST_BASE, HMM_MIX_PAGES, 0), 0);
+	memcpy(want, t->pfns, sizeof(want));
+	range = hmm_test_range(t, HMM_TEST_BASE, HMM_MIX_PAGES, 0);
+	range.encoding = &hmm_test_enc;
+	KUNIT_EXPECT_EQ(test, hmm_once(t, &range), 0);
+	for (i = 0; i < HMM_MIX_PAGES; i++) {
+		entry = range.entries[i];
+		KUNIT_EXPECT_EQ_MSG(test, entry, hmm_mix_encoded(i, want[i]), "%lu", i);
+		if (want[i] & T_V)
+			KUNIT_EXPECT_EQ(test, hmm_encoded_pfn(&hmm_test_enc, entry),
+					want[i] & ~HMM_PFN_FLAGS);
+	}
+}
+
+/* Requests of single pages, as the driver writes them */
+static void hmm_test_encoded_requests(struct kunit *test)
+{
+	static const unsigned long ask[8] = {
+		0, REQ_F, REQ_W, REQ_FW, 0, REQ_FW, REQ_F, 0,
+	};
+	struct hmm_test *t = test->priv;
+	struct hmm_range range;
+	unsigned long i;
+
+	hmm_mmap_file(t, HMM_TEST_BASE, 8, MAP_SHARED);
+	range = hmm_test_range(t, HMM_TEST_BASE, 8, 0);
+	range.encoding = &hmm_test_enc;
+	range.pfn_flags_mask = REQ_FW;
+	for (i = 0; i < 8; i++)
+		range.entries[i] = hmm_encode_request(&hmm_test_enc, ask[i]);
+	t->nr_fault = 0;
+	KUNIT_EXPECT_EQ(test, hmm_once(t, &range), 0);
+	KUNIT_EXPECT_EQ(test, t->nr_fault, 4UL);
+	for (i = 0; i < 8; i++) {
+		KUNIT_EXPECT_EQ_MSG(test, (u64)!!(ask[i] & REQ_F),
+				    range.entries[i] & hmm_test_enc.valid, "%lu", i);
+		KUNIT_EXPECT_EQ_MSG(test, !!(t->asked[i] & 2), ask[i] == REQ_FW, "%lu", i);
+	}
+	/* What the mask does not let through is no request */
+	vm_munmap(HMM_TEST_BASE, 8 * PAGE_SIZE);
+	hmm_mmap_file(t, HMM_TEST_BASE, 8, MAP_SHARED);
+	range.pfn_flags_mask = REQ_W;
+	for (i = 0; i < 8; i++)
+		range.entries[i] = hmm_encode_request(&hmm_test_enc, ask[i]);
+	range.notifier_seq = mmu_interval_read_begin(&t->ni);
+	t->nr_fault = 0;
+	KUNIT_EXPECT_EQ(test, hmm_once(t, &range), 0);
+	KUNIT_EXPECT_EQ(test, t->nr_fault, 0UL);
+}
+
+/* Pages 1 and 3 of six device pages are asked home, in either form of array */
+static void hmm_sysmem(struct hmm_test *t, const struct hmm_encoding *enc)
+{
+	unsigned long pfn, before, i;
+	struct hmm_range range;
+
+	hmm_mmap(t, HMM_TEST_BASE, 6, PROT_READ | PROT_WRITE);
+	pfn = hmm_dev_map(t, hmm_test_at(0), true);
+	for (i = 1; i < 6; i++)
+		hmm_dev_map(t, hmm_test_at(i), i % 2);
+	before = hmm_dev_nr_to_ram();
+	range = hmm_test_range(t, HMM_TEST_BASE, 6, 0);
+	range.encoding = enc;
+	range.pfn_flags_mask = REQ_FW | HMM_PFN_REQ_SYSMEM;
+	for (i = 0; i < 6; i++) {
+		unsigned long ask = REQ_F | (i == 1 || i == 3 ? HMM_PFN_REQ_SYSMEM : 0);
+
+		if (i == 5)
+			ask = HMM_PFN_REQ_SYSMEM;
+		if (enc)
+			range.entries[i] = hmm_encode_request(enc, ask);
+		else
+			range.hmm_pfns[i] = ask;
+	}
+	KUNIT_EXPECT_EQ(t->test, hmm_once(t, &range), 0);
+	KUNIT_EXPECT_EQ(t->test, hmm_dev_nr_to_ram() - before, 2UL);
+	for (i = 0; i < 6; i++) {
+		bool home = i == 1 || i == 3;
+		unsigned long got = enc ? hmm_encoded_pfn(enc, range.entries[i]) :
+					  range.hmm_pfns[i] & ~HMM_PFN_FLAGS;
+
+		KUNIT_EXPECT_EQ_MSG(t->test, got == pfn + i, !home, "%lu", i);
+		if (enc)
+			KUNIT_EXPECT_EQ_MSG(t->test, !home,
+					    !!(range.entries[i] & enc->device_private),
+					    "%lu", i);
+	}
+	/* And all of them, by default */
+	range = hmm_test_range(t, HMM_TEST_BASE, 6, REQ_F | HMM_PFN_REQ_SYSMEM);
+	range.encoding = enc;
+	KUNIT_EXPECT_EQ(t->test, hmm_once(t, &range), 0);
+	KUNIT_EXPECT_EQ(t->test, hmm_dev_nr_to_ram() - before, 6UL);
+	vm_munmap(HMM_TEST_BASE, 6 * PAGE_SIZE);
+}
+
+static void hmm_test_sysmem(struct kunit *test)
+{
+	struct hmm_test *t = test->priv;
+
+	if (!hmm_dev_on())
+		kunit_skip(test, "no device-private memory");
+	t->owner = hmm_dev_owner();
+	hmm_sysmem(t, NULL);
+	hmm_sysmem(t, &hmm_test_enc);
+}
+
+static vm_fault_t hmm_clear_kept(struct hmm_test *t, struct vm_fault *vmf)
+{
+	if (vmf->pgoff == 5) {
+		t->pfns[2] &= ~HMM_PFN_INOUT_FLAGS;
+		t->pfns[9] &= ~HMM_PFN_INOUT_FLAGS;
+	}
+	return 0;
+}
+
+/* Flags of entries are kept, those that are taken away meanwhile are not */
+static void hmm_test_keep_flags(struct kunit *test)
+{
+	const unsigned long keep = HMM_PFN_DMA_MAPPED | HMM_PFN_P2PDMA_BUS;
+	struct hmm_test *t = test->priv;
+	struct hmm_range range;
+	unsigned long i, want;
+
+	if (!keep)
+		kunit_skip(test, "entries have no such flags on 32-bit");
+	hmm_mmap_file(t, HMM_TEST_BASE, 12, MAP_SHARED);
+	hmm_touch(t, HMM_TEST_BASE, 4, true);
+	for (i = 0; i < 12; i++)
+		t->pfns[i] = i % 4 == 3 ? 0 : keep;
+	t->on_fault = hmm_clear_kept;
+	range = hmm_test_range(t, HMM_TEST_BASE, 12, REQ_F);
+	range.flags = HMM_RANGE_KEEP_FLAGS;
+	KUNIT_EXPECT_EQ(test, hmm_once(t, &range), 0);
+	for (i = 0; i < 12; i++) {
+		want = hmm_ref(t, hmm_test_at(i));
+		if (i % 4 != 3 && i != 2 && i != 9)
+			want |= keep;
+		KUNIT_EXPECT_EQ_MSG(test, t->pfns[i], want, "%lu", i);
+	}
+	range = hmm_test_range(t, HMM_TEST_BASE, 12, REQ_F);
+	KUNIT_EXPECT_EQ(test, hmm_once(t, &range), 0);
+	hmm_expect_ref(t, HMM_TEST_BASE, 12, "not kept");
+}
+
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+/* The largest aligned block of alike pages around page @i that is inside */
+static unsigned int hmm_ref_order(struct hmm_test *t, unsigned long first,
+				  unsigned long n, unsigned long i)
+{
+	unsigned int order = 0, try;
+	unsigned long base, k;
+
+	for (try = 1; try <= HPAGE_PMD_ORDER; try++) {
+		base = (first + i) & ~((1UL << try) - 1);
+		if (base < first || base + (1UL << try) > first + n)
+			break;
+		for (k = 0; k < 1UL << try; k++)
+			if (hmm_ref(t, hmm_test_at(base + k)) !=
+			    hmm_ref(t, hmm_test_at(base)) + k)
+				return order;
+		order = try;
+	}
+	return order;
+}
+
+static void hmm_expect_orders(struct hmm_test *t, unsigned long first,
+			      unsigned long n, unsigned long step)
+{
+	struct hmm_range range = hmm_test_range(t, hmm_test_at(first), n, 0);
+	unsigned long i, want;
+
+	range.flags = HMM_RANGE_FOLIO_ORDER;
+	KUNIT_EXPECT_EQ(t->test, hmm_once(t, &range), 0);
+	for (i = 0; i < n; i += step) {
+		want = hmm_ref(t, hmm_test_at(first + i)) |
+		       (unsigned long)hmm_ref_order(t, first, n, i) <<
+		       HMM_PFN_ORDER_SHIFT;
+		KUNIT_EXPECT_EQ_MSG(t->test, t->pfns[i], want, "%lu of %lu", i, n);
+	}
+}
+
+/* A large folio in a table of PTEs, with changes in the middle of it */
+static void hmm_test_folio_order(struct kunit *test)
+{
+	unsigned long n = HMM_TEST_NTHP;
+	struct hmm_test *t = test->priv;
+	struct vm_area_struct *vma;
+
+	map_thp(t, n);
+	mmap_read_lock(t->mm);
+	vma = vma_lookup(t->mm, HMM_TEST_BASE);
+	split_huge_pmd(vma, hmm_test_pmdp(t, HMM_TEST_BASE), HMM_TEST_BASE);
+	mmap_read_unlock(t->mm);
+	hmm_expect_orders(t, 0, n, 61);
+	KUNIT_EXPECT_EQ(test, hmm_pfn_to_map_order(t->pfns[0]), HPAGE_PMD_ORDER);
+	hmm_expect_orders(t, 3, n - 40, 37);
+	mk_readonly(t, hmm_test_at(33));
+	vm_munmap(hmm_test_at(44), PAGE_SIZE);
+	hmm_expect_orders(t, 0, 128, 1);
+	hmm_expect_orders(t, 31, 40, 1);
+	hmm_expect_orders(t, 64, n - 64, 53);
+	/* Small pages have none */
+	hmm_mmap_file(t, hmm_test_at(n), 16, MAP_SHARED);
+	hmm_touch(t, hmm_test_at(n), 16, true);
+	KUNIT_EXPECT_EQ(test, hmm_call(t, hmm_test_at(n), 16, 0), 0);
+	KUNIT_EXPECT_EQ(test, hmm_pfn_to_map_order(t->pfns[8]), 0U);
+}
+#endif
+
+/* ---- without a lock to hold ---- */
+
+static int hmm_unlocked(struct hmm_test *t, struct hmm_range *range,
+			unsigned long timeout)
+{
+	int users = atomic_read(&t->mm->mm_users), ret;
+
+	t->caller = current;
+	mod_timer(&t->watchdog, jiffies + HMM_TEST_TIMEOUT);
+	ret = hmm_range_fault_unlocked_timeout(range, timeout);
+	timer_delete_sync(&t->watchdog);
+	if (t->bitten) {
+		flush_signals(current);
+		KUNIT_FAIL(t->test, "had to be killed, ret %d", ret);
+	}
+	KUNIT_EXPECT_FALSE(t->test, rwsem_is_locked(&t->mm->mmap_lock));
+	KUNIT_EXPECT_EQ(t->test, atomic_read(&t->mm->mm_users), users);
+	return ret;
+}
+
+static void hmm_unlocked_ok(struct hmm_test *t, unsigned long n,
+			    unsigned long def, const char *what)
+{
+	struct hmm_range range = hmm_test_range(t, HMM_TEST_BASE, n, def);
+
+	range.notifier_seq = 1;
+	hmm_fill(t, n, NULL);
+	KUNIT_EXPECT_EQ_MSG(t->test, hmm_unlocked(t, &range, 0), 0, "%s", what);
+	KUNIT_EXPECT_FALSE(t->test, mmu_interval_read_retry(&t->ni, range.notifier_seq));
+	KUNIT_EXPECT_EQ(t->test, range.populated, n);
+	hmm_expect_ref(t, HMM_TEST_BASE, n, what);
+}
+
+static void hmm_test_unlocked(struct kunit *test)
+{
+	struct hmm_test *t = test->priv;
+	struct hmm_range range;
+
+	hmm_mmap(t, HMM_TEST_BASE, 8, PROT_READ | PROT_WRITE);
+	hmm_unlocked_ok(t, 8, 0, "nothing there");
+	hmm_unlocked_ok(t, 4, REQ_F, "zero pages");
+	hmm_unlocked_ok(t, 8, REQ_FW, "copies");
+	hmm_mmap_file(t, hmm_test_at(8), 8, MAP_SHARED);
+	hmm_unlocked_ok(t, 16, REQ_FW, "two VMAs");
+	hmm_unlocked_ok(t, 20, 0, "and a gap");
+	hmm_protect(t, hmm_test_at(0), 8, PROT_READ);
+
+	range = hmm_test_range(t, HMM_TEST_BASE, 8, REQ_FW);
+	KUNIT_EXPECT_EQ(test, hmm_unlocked(t, &range, 0), -EPERM);
+	vm_munmap(HMM_TEST_BASE, 8 * PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, hmm_unlocked(t, &range, 0), -EFAULT);
+	hmm_mmap(t, HMM_TEST_BASE, 8, PROT_READ);
+	KUNIT_EXPECT_EQ(test, hmm_unlocked(t, &range, 0), -EPERM);
+	range.end = range.start;
+	KUNIT_EXPECT_EQ(test, hmm_unlocked(t, &range, 0), -EINVAL);
+}
+
+/* Lets go of the lock, once for each page, as a slow fault does */
+static vm_fault_t hmm_drop_lock(struct hmm_test *t, struct vm_fault *vmf)
+{
+	if (!(vmf->flags & FAULT_FLAG_ALLOW_RETRY)) {
+		t->nr_odd++;
+		return 0;
+	}
+	t->nr_odd = 0;
+	if (vmf->flags & FAULT_FLAG_TRIED)
+		return 0;
+	t->arg++;
+	release_fault_lock(vmf);
+	return VM_FAULT_RETRY;
+}
+
+static void hmm_test_unlocked_drops(struct kunit *test)
+{
+	struct hmm_test *t = test->priv;
+
+	hmm_mmap_file(t, HMM_TEST_BASE, 8, MAP_SHARED);
+	t->on_fault = hmm_drop_lock;
+	t->arg = 0;
+	hmm_unlocked_ok(t, 8, REQ_FW, "lock dropped");
+	KUNIT_EXPECT_EQ(test, t->nr_odd, 0UL);
+	KUNIT_EXPECT_EQ(test, t->arg, 8UL);
+	t->on_fault = NULL;
+}
+
+static vm_fault_t hmm_collide_twice(struct hmm_test *t, struct vm_fault *vmf)
+{
+	if (t->arg) {
+		t->arg--;
+		hmm_test_collide(t, vmf->address);
+		return VM_FAULT_NOPAGE;
+	}
+	return 0;
+}
+
+/* Collisions are overcome; requests outlive the tries that they cost */
+static void hmm_test_unlocked_collides(struct kunit *test)
+{
+	struct hmm_test *t = test->priv;
+	struct hmm_range range;
+	unsigned long i;
+
+	hmm_mmap_file(t, HMM_TEST_BASE, 16, MAP_SHARED);
+	hmm_touch(t, HMM_TEST_BASE, 4, true);
+	t->on_fault = hmm_collide_twice;
+	t->arg = 5;
+	range = hmm_test_range(t, HMM_TEST_BASE, 16, 0);
+	range.pfn_flags_mask = REQ_FW;
+	for (i = 0; i < 16; i++)
+		t->pfns[i] = i % 3 ? 0 : REQ_F;
+	t->nr_fault = 0;
+	KUNIT_EXPECT_EQ(test, hmm_unlocked(t, &range, 0), 0);
+	KUNIT_EXPECT_EQ(test, t->arg, 0UL);
+	for (i = 4; i < 16; i++)
+		KUNIT_EXPECT_EQ_MSG(test, !!(t->asked[i]), !(i % 3), "%lu", i);
+	hmm_expect_ref(t, HMM_TEST_BASE, 16, "after collisions");
+}
+
+static void hmm_test_unlocked_times_out(struct kunit *test)
+{
+	const unsigned long limit = msecs_to_jiffies(60);
+	struct hmm_test *t = test->priv;
+	struct hmm_range range;
+	unsigned long began;
+
+	hmm_mmap_file(t, HMM_TEST_BASE, 4, MAP_SHARED);
+	t->on_fault = hmm_collide_and_go;
+	range = hmm_test_range(t, HMM_TEST_BASE, 4, REQ_F);
+	began = jiffies;
+	KUNIT_EXPECT_EQ(test, hmm_unlocked(t, &range, limit), -EBUSY);
+	KUNIT_EXPECT_GE(test, jiffies - began, limit - 1);
+	/* For ever, but not beyond the end of the caller */
+	send_sig(SIGKILL, current, 1);
+	KUNIT_EXPECT_EQ(test, hmm_unlocked(t, &range, 0), -EINTR);
+	flush_signals(current);
+}
+
+static vm_fault_t hmm_slow_collision(struct hmm_test *t, struct vm_fault *vmf)
+{
+	if (!t->arg)
+		return 0;
+	t->arg--;
+	msleep(50);
+	hmm_test_collide(t, vmf->address);
+	return 0;
+}
+
+/* A fault may take its time */
+static void hmm_test_unlocked_waits(struct kunit *test)
+{
+	struct hmm_test *t = test->priv;
+	struct hmm_range range;
+
+	hmm_mmap_file(t, HMM_TEST_BASE, 4, MAP_SHARED);
+	t->on_fault = hmm_slow_collision;
+	t->arg = 3;
+	range = hmm_test_range(t, HMM_TEST_BASE, 4, REQ_F);
+	KUNIT_EXPECT_EQ(test, hmm_unlocked(t, &range, msecs_to_jiffies(40)), 0);
+	KUNIT_EXPECT_EQ(test, t->arg, 0UL);
+}
+
+static bool hmm_plain_invalidate(struct mmu_interval_notifier *ni,
+				 const struct mmu_notifier_range *range,
+				 unsigned long cur_seq)
+{
+	mmu_interval_set_seq(ni, cur_seq);
+	return true;
+}
+
+static const struct mmu_interval_notifier_ops hmm_plain_ops = {
+	.invalidate = hmm_plain_invalidate,
+};
+
+static void hmm_test_unlocked_dying(struct kunit *test)
+{
+	struct hmm_test *t = test->priv;
+	struct mmu_interval_notifier ni;
+	struct hmm_range range;
+	struct mm_struct *mm;
+
+	hmm_mmap(t, HMM_TEST_BASE, 4, PROT_READ | PROT_WRITE);
+	range = hmm_test_range(t, HMM_TEST_BASE, 4, 0);
+	set_bit(MMF_UNSTABLE, &t->mm->flags);
+	KUNIT_EXPECT_EQ(test, hmm_unlocked(t, &range, 0), -EFAULT);
+	clear_bit(MMF_UNSTABLE, &t->mm->flags);
+	KUNIT_EXPECT_EQ(test, hmm_unlocked(t, &range, 0), 0);
+
+	mm = mm_alloc();
+	KUNIT_ASSERT_NOT_NULL(test, mm);
+	KUNIT_ASSERT_EQ(test, 0, mmu_interval_notifier_insert(&ni, mm, 0,
+							      ULONG_MAX & PAGE_MASK,
+							      &hmm_plain_ops));
+	mmput(mm);
+	range.notifier = &ni;
+	KUNIT_EXPECT_EQ(test, hmm_range_fault_unlocked_timeout(&range, 0), -EFAULT);
+	mmu_interval_notifier_remove(&ni);
+}
+
+/* Only what overlaps is waited for, and not for ever */
+static void hmm_test_range_wait(struct kunit *test)
+{
+	const unsigned long limit = msecs_to_jiffies(30);
+	struct hmm_test *t = test->priv;
+	struct hmm_range range = hmm_test_range(t, hmm_test_at(4), 4, 0);
+	struct mmu_notifier_range bracket;
+	unsigned long began, seq;
+
+	KUNIT_EXPECT_EQ(test, hmm_range_wait_timeout(&range, 0), 0);
+	mmu_notifier_range_init(&bracket, MMU_NOTIFY_CLEAR, 0, t->mm,
+				hmm_test_at(7), hmm_test_at(9));
+	mmu_notifier_invalidate_range_start(&bracket);
+	began = jiffies;
+	KUNIT_EXPECT_EQ(test, hmm_range_wait_timeout(&range, limit), -EBUSY);
+	KUNIT_EXPECT_EQ(test, mmu_interval_read_begin_timeout(&t->ni, &seq, limit),
+			-EBUSY);
+	KUNIT_EXPECT_GE(test, jiffies - began, 2 * limit);
+	send_sig(SIGKILL, current, 1);
+	KUNIT_EXPECT_EQ(test, hmm_range_wait_timeout(&range, 0), -EINTR);
+	KUNIT_EXPECT_EQ(test, mmu_interval_read_begin_timeout(&t->ni, &seq, 0), -EINTR);
+	flush_signals(current);
+	range.end = hmm_test_at(7);
+	KUNIT_EXPECT_EQ(test, hmm_range_wait_timeout(&range, 0), 0);
+	range.start = hmm_test_at(9);
+	range.end = hmm_test_at(10);
+	KUNIT_EXPECT_EQ(test, hmm_range_wait_timeout(&range, 0), 0);
+	mmu_notifier_invalidate_range_end(&bracket);
+	range.start = hmm_test_at(7);
+	KUNIT_EXPECT_EQ(test, hmm_range_wait_timeout(&range, 0), 0);
+	KUNIT_EXPECT_EQ(test, mmu_interval_read_begin_timeout(&t->ni, &seq, 0), 0);
+	KUNIT_EXPECT_EQ(test, seq, mmu_interval_read_begin(&t->ni));
+	range.end = range.start;
+	KUNIT_EXPECT_EQ(test, hmm_range_wait_timeout(&range, 0), -EINVAL);
+}
+
+static struct kunit_case hmm_output_cases[] = {
+	KUNIT_CASE(hmm_test_output_arguments),
+	KUNIT_CASE(hmm_test_extents),
+	KUNIT_CASE(hmm_test_populated),
+	KUNIT_CASE(hmm_test_encoded),
+	KUNIT_CASE(hmm_test_encoded_requests),
+	KUNIT_CASE(hmm_test_sysmem),
+	KUNIT_CASE(hmm_test_keep_flags),
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+	KUNIT_CASE(hmm_test_folio_order),
+#endif
+	{}
+};
+
+static struct kunit_case hmm_unlocked_cases[] = {
+	KUNIT_CASE(hmm_test_unlocked),
+	KUNIT_CASE(hmm_test_unlocked_drops),
+	KUNIT_CASE(hmm_test_unlocked_collides),
+	KUNIT_CASE(hmm_test_unlocked_times_out),
+	KUNIT_CASE(hmm_test_unlocked_waits),
+	KUNIT_CASE(hmm_test_unlocked_dying),
+	KUNIT_CASE(hmm_test_range_wait),
+	{}
+};
+
 static struct kunit_case hmm_cases[] = {
 	KUNIT_CASE(hmm_test_encoding),
 	KUNIT_CASE(hmm_test_to_page),
@@ -3250,7 +3897,23 @@ static struct kunit_suite hmm_suite = {
 	.test_cases = hmm_cases,
 };
 
-kunit_test_suite(hmm_suite);
+static struct kunit_suite hmm_output_suite = {
+	.name = "hmm_outputs",
+	.suite_init = hmm_suite_init,
+	.suite_exit = hmm_dev_teardown,
+	.init = hmm_test_init,
+	.exit = hmm_test_exit,
+	.test_cases = hmm_output_cases,
+};
+
+static struct kunit_suite hmm_unlocked_suite = {
+	.name = "hmm_unlocked",
+	.init = hmm_test_init,
+	.exit = hmm_test_exit,
+	.test_cases = hmm_unlocked_cases,
+};
+
+kunit_test_suites(&hmm_suite, &hmm_output_suite, &hmm_unlocked_suite);
 
 MODULE_DESCRIPTION("KUnit tests of HMM ranges");
 MODULE_LICENSE("GPL");

@@ -477,7 +477,6 @@ hmm_put_ptes(const struct hmm_walk *walk, const pte_t *ptep, unsigned long i,
 	return i;
 }
 
-/* Compiled once for each kind of array */
 static __always_inline int hmm_fill_ptes(struct hmm_walk *walk,
 					 const pte_t *ptep, unsigned long n,
 					 bool reads, bool wide)
@@ -498,8 +497,31 @@ static __always_inline int hmm_fill_ptes(struct hmm_walk *walk,
 	return i < n ? hmm_stop(walk, request, first.flags) : 0;
 }
 
-static int hmm_extend_ptes(struct hmm_walk *walk, const pte_t *ptep,
-			   unsigned long n)
+/*
+ * Compiled once for each kind of array. None is inlined any further: the loops
+ * want the registers for themselves.
+ */
+static noinline int hmm_write_ptes(struct hmm_walk *walk, const pte_t *ptep,
+				   unsigned long n)
+{
+	return hmm_fill_ptes(walk, ptep, n, false, true);
+}
+
+static noinline int hmm_update_ptes(struct hmm_walk *walk, const pte_t *ptep,
+				    unsigned long n)
+{
+	return hmm_fill_ptes(walk, ptep, n, true, true);
+}
+
+/* 32-bit, not encoded: one copy is enough */
+static noinline int hmm_update_narrow(struct hmm_walk *walk, const pte_t *ptep,
+				      unsigned long n)
+{
+	return hmm_fill_ptes(walk, ptep, n, true, false);
+}
+
+static noinline int hmm_extend_ptes(struct hmm_walk *walk, const pte_t *ptep,
+				    unsigned long n)
 {
 	unsigned long request = walk->range->default_flags, i, run;
 	struct hmm_pte first;
@@ -600,12 +622,11 @@ static int hmm_walk_ptes(struct hmm_walk *walk, pmd_t *pmdp, unsigned long next)
 	if (walk->range->max_extents)
 		ret = hmm_extend_ptes(walk, ptep, n);
 	else if (!hmm_wide(walk))
-		/* 32-bit: not worth a third copy */
-		ret = hmm_fill_ptes(walk, ptep, n, true, false);
+		ret = hmm_update_narrow(walk, ptep, n);
 	else if (walk->reads)
-		ret = hmm_fill_ptes(walk, ptep, n, true, true);
+		ret = hmm_update_ptes(walk, ptep, n);
 	else
-		ret = hmm_fill_ptes(walk, ptep, n, false, true);
+		ret = hmm_write_ptes(walk, ptep, n);
 	pte_unmap(ptep);
 	return ret;
 }

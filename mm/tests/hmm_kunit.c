@@ -50,6 +50,7 @@
 #include <linux/workqueue.h>
 #include <asm/tlb.h>
 #include <asm/tlbflush.h>
+#include <trace/events/hmm.h>
 
 #define HMM_TEST_BASE		0x40000000UL
 #define HMM_TEST_TIMEOUT	(15 * HZ)
@@ -3806,6 +3807,97 @@ static void hmm_test_range_wait(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, hmm_range_wait_timeout(&range, 0), -EINVAL);
 }
 
+/* ---- tracepoints ---- */
+
+#ifdef CONFIG_TRACEPOINTS
+static struct {
+	unsigned long begins, ends, collisions, timeouts, faults, tries, at;
+	u64 ns;
+	int ret;
+} hmm_traced;
+
+static void hmm_probe_begin(void *t, const struct hmm_range *range)
+{
+	if (range->notifier == &((struct hmm_test *)t)->ni)
+		hmm_traced.begins++;
+}
+
+static void hmm_probe_end(void *t, const struct hmm_range *range,
+			  unsigned long faults, u64 ns, int ret)
+{
+	if (range->notifier != &((struct hmm_test *)t)->ni)
+		return;
+	hmm_traced.ends++;
+	hmm_traced.faults = faults;
+	hmm_traced.ns = ns;
+	hmm_traced.ret = ret;
+}
+
+static void hmm_probe_collision(void *t, const struct hmm_range *range,
+				unsigned long addr)
+{
+	if (range->notifier != &((struct hmm_test *)t)->ni)
+		return;
+	hmm_traced.collisions++;
+	hmm_traced.at = addr;
+}
+
+static void hmm_probe_timeout(void *t, const struct hmm_range *range,
+			      unsigned long tries)
+{
+	if (range->notifier != &((struct hmm_test *)t)->ni)
+		return;
+	hmm_traced.timeouts++;
+	hmm_traced.tries = tries;
+}
+
+static void hmm_untrace(void *t)
+{
+	unregister_trace_hmm_range_begin(hmm_probe_begin, t);
+	unregister_trace_hmm_range_end(hmm_probe_end, t);
+	unregister_trace_hmm_collision(hmm_probe_collision, t);
+	unregister_trace_hmm_timeout(hmm_probe_timeout, t);
+	tracepoint_synchronize_unregister();
+}
+
+static void hmm_test_trace(struct kunit *test)
+{
+	struct hmm_test *t = test->priv;
+	struct hmm_range range;
+
+	memset(&hmm_traced, 0, sizeof(hmm_traced));
+	KUNIT_ASSERT_EQ(test, register_trace_hmm_range_begin(hmm_probe_begin, t), 0);
+	KUNIT_ASSERT_EQ(test, register_trace_hmm_range_end(hmm_probe_end, t), 0);
+	KUNIT_ASSERT_EQ(test, register_trace_hmm_collision(hmm_probe_collision, t), 0);
+	KUNIT_ASSERT_EQ(test, register_trace_hmm_timeout(hmm_probe_timeout, t), 0);
+	KUNIT_ASSERT_EQ(test, kunit_add_action_or_reset(test, hmm_untrace, t), 0);
+
+	hmm_mmap_file(t, HMM_TEST_BASE, 8, MAP_SHARED);
+	KUNIT_EXPECT_EQ(test, hmm_call(t, HMM_TEST_BASE, 6, REQ_F), 0);
+	KUNIT_EXPECT_EQ(test, hmm_traced.begins, 1UL);
+	KUNIT_EXPECT_EQ(test, hmm_traced.ends, 1UL);
+	KUNIT_EXPECT_EQ(test, hmm_traced.faults, 6UL);
+	KUNIT_EXPECT_EQ(test, hmm_traced.ret, 0);
+	KUNIT_EXPECT_GT(test, hmm_traced.ns, 0ULL);
+	KUNIT_EXPECT_EQ(test, hmm_traced.collisions, 0UL);
+
+	/* Stale from the start */
+	range = hmm_test_range(t, hmm_test_at(2), 2, 0);
+	hmm_test_collide(t, hmm_test_at(2));
+	KUNIT_EXPECT_EQ(test, hmm_once(t, &range), -EBUSY);
+	KUNIT_EXPECT_EQ(test, hmm_traced.collisions, 1UL);
+	KUNIT_EXPECT_EQ(test, hmm_traced.at, hmm_test_at(2));
+	KUNIT_EXPECT_EQ(test, hmm_traced.ret, -EBUSY);
+
+	t->on_fault = hmm_collide_and_go;
+	range = hmm_test_range(t, hmm_test_at(6), 2, REQ_F);
+	KUNIT_EXPECT_EQ(test, hmm_unlocked(t, &range, 1), -EBUSY);
+	KUNIT_EXPECT_EQ(test, hmm_traced.timeouts, 1UL);
+	KUNIT_EXPECT_GT(test, hmm_traced.tries, 0UL);
+	KUNIT_EXPECT_EQ(test, hmm_traced.begins, hmm_traced.ends);
+}
+#endif
+
 static struct kunit_case hmm_output_cases[] = {
 	KUNIT_CASE(hmm_test_output_arguments),
 	KUNIT_CASE(hmm_test_extents),
@@ -3828,6 +3920,9 @@ static struct kunit_case hmm_unlocked_cases[] = {
 	KUNIT_CASE(hmm_test_unlocked_waits),
 	KUNIT_CASE(hmm_test_unlocked_dying),
 	KUNIT_CASE(hmm_test_range_wait),
+#ifdef CONFIG_TRACEPOINTS
+	KUNIT_CASE(hmm_test_trace),
+#endif
 	{}
 };
 

@@ -295,7 +295,7 @@ class Baseline(Overlay):
     """The base with our benchmarks and nothing else of ours: what we are measured
     against."""
 
-    FILES = ("mm/tests/Makefile", "mm/tests/*_bench.c")
+    FILES = ("mm/tests/Makefile", "mm/tests/*_bench.c", "mm/tests/bench.h")
     PATCHES = ("mm-kconfig-source-hmm.patch", "mm-makefile-build-tests.patch")
 
     def collect(self):

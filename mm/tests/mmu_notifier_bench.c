@@ -3,13 +3,10 @@
  * What MMU notifiers cost
  *
  * Built against any implementation of <linux/mmu_notifier.h>, so that two can be
- * laid side by side: nothing but the public interface is used. Each figure is a
- * line "bench: NAME VALUE UNIT" in the log of its case.
+ * laid side by side: nothing but the public interface is used.
  *
- * The cases of the first suite count cycles on one CPU with interrupts off. On
- * an emulator that advances the time stamp counter by one for each instruction
- * (QEMU's -icount shift=0) that is the number of instructions, exactly; a real
- * machine gives cycles. Loops are charged their own cost, an empty one.
+ * The cases of the first suite count cycles on one CPU with interrupts off, see
+ * bench.h. Loops are charged their own cost, an empty one.
  *
  * The second suite counts operations per second on several CPUs at once. Only
  * ratios within one run mean anything.
@@ -26,7 +23,8 @@
 #include <linux/mmu_notifier.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
-#include <linux/timex.h>
+
+#include "bench.h"
 
 #define B_LOOPS		1000
 #define B_MANY		65536
@@ -137,57 +135,6 @@ static __always_inline void b_bracket(struct mmu_notifier_range *range)
 }
 
 /* ---- One CPU, exact ---- */
-
-/*
- * Nothing may be pending that would make a cond_resched() do more than look:
- * idle for a moment, and RCU has what it wanted.
- */
-static void b_settle(void)
-{
-	synchronize_rcu();
-	msleep(20);
-}
-
-/* Cycles for @loops runs of @body, which may look at @i; their own cost is off */
-#define b_measure(loops, body)						\
-({									\
-	unsigned int __loops = (loops), i;				\
-	cycles_t __a, __b, __c;						\
-	unsigned long __flags;						\
-									\
-	b_settle();							\
-	local_irq_save(__flags);					\
-	__a = get_cycles();						\
-	for (i = 0; i < __loops; i++)					\
-		barrier();						\
-	__b = get_cycles();						\
-	for (i = 0; i < __loops; i++) {					\
-		barrier();						\
-		body;							\
-	}								\
-	__c = get_cycles();						\
-	local_irq_restore(__flags);					\
-	(u64)((__c - __b) - (__b - __a));				\
-})
-
-/* @total cycles for @count things, with one decimal */
-static void b_say(struct kunit *test, const char *name, u64 total, u64 count)
-{
-	u64 tenths = div64_u64(total * 10 + count / 2, count);
-	u32 tenth;
-
-	tenths = div_u64_rem(tenths, 10, &tenth);
-	kunit_info(test, "bench: %s %llu.%u cycles", name, tenths, tenth);
-}
-
-static void b_say_n(struct kunit *test, const char *name, unsigned int n,
-		    u64 total, u64 count)
-{
-	char full[64];
-
-	snprintf(full, sizeof(full), "%s/%u", name, n);
-	b_say(test, full, total, count);
-}
 
 /* A pair of calls, at subscription n / 2 */
 static void b_pair(struct kunit *test, unsigned int n)

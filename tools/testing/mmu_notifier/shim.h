@@ -85,6 +85,7 @@ struct rcu_head { struct rcu_head *next; void (*func)(struct rcu_head *head); };
 #define LIST_POISON2		((void *)0x122)
 #define check_add_overflow(a, b, d) __builtin_add_overflow(a, b, d)
 #define min(a, b) ({ typeof(a) _a = (a); typeof(b) _b = (b); _a < _b ? _a : _b; })
+#define min_t(t, a, b)		min((t)(a), (t)(b))
 #define max(a, b) ({ typeof(a) _a = (a); typeof(b) _b = (b); _a > _b ? _a : _b; })
 
 #define MAX_ERRNO		4095
@@ -417,6 +418,35 @@ static inline void wait_for_completion(struct completion *x)
 		pthread_cond_wait(&x->cond, &x->mutex);
 	x->done--;
 	pthread_mutex_unlock(&x->mutex);
+}
+
+/* A jiffy is a microsecond here, and nobody is ever killed */
+#define MAX_SCHEDULE_TIMEOUT	LONG_MAX
+
+static inline long
+wait_for_completion_killable_timeout(struct completion *x, unsigned long timeout)
+{
+	struct timespec until;
+	long left = 1;
+
+	might_sleep();
+	if (timeout == MAX_SCHEDULE_TIMEOUT) {
+		wait_for_completion(x);
+		return left;
+	}
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += timeout % 1000000 * 1000;
+	until.tv_sec += timeout / 1000000 + until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	pthread_mutex_lock(&x->mutex);
+	while (!x->done && left)
+		left = !pthread_cond_timedwait(&x->cond, &x->mutex, &until);
+	if (x->done) {
+		x->done--;
+		left = 1;
+	}
+	pthread_mutex_unlock(&x->mutex);
+	return left;
 }
 
 /* ---- SRCU: two counters a thread, as in the kernel two a CPU ---- */

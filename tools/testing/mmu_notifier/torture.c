@@ -1143,6 +1143,26 @@ static void op_dev_toggle(void)
 	up_write(&dev->op);
 }
 
+/* One way or the other, and some wait for a part of it first */
+static bool dev_read_begin(struct mmu_interval_notifier *ini, unsigned long *seq,
+			   unsigned long first, unsigned long last)
+{
+	int ret = 0;
+
+	if (one_in(4))
+		ret = mmu_interval_wait_timeout(ini, first << PAGE_SHIFT,
+						((last + 1) << PAGE_SHIFT) - 1,
+						rnd(100));
+	check(!ret || ret == -EBUSY, "wait: %d", ret);
+	if (one_in(2)) {
+		*seq = mmu_interval_read_begin(ini);
+		return true;
+	}
+	ret = mmu_interval_read_begin_timeout(ini, seq, rnd(100));
+	check(!ret || ret == -EBUSY, "read_begin: %d", ret);
+	return !ret;
+}
+
 static bool dev_fault(struct dev *dev, unsigned long first, unsigned long last)
 {
 	struct mmu_interval_notifier *ini = &dev->box->ini;
@@ -1151,7 +1171,8 @@ static bool dev_fault(struct dev *dev, unsigned long first, unsigned long last)
 	unsigned long seq;
 	bool done = true;
 
-	seq = mmu_interval_read_begin(ini);
+	if (!dev_read_begin(ini, &seq, first, last))
+		return false;
 	check(seq && seq != LONG_MAX && seq != ULONG_MAX, "sequence %lu", seq);
 	for (unsigned long p = first; p <= last; p++)
 		version[p] = peek(space->version[p]);

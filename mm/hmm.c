@@ -71,10 +71,11 @@
  */
 
 /*
- * Where is what: the walk over the page tables is in mm/hmm_walk.c. It stops at a
- * page that needs a fault. What is done about that is here, in two ways: with the
- * mmap lock held by the caller, who must find it held all through; and without,
- * where handle_mm_fault() is free to drop whatever lock there is.
+ * Where is what: the walk over the page tables is in mm/hmm_walk.c. At a page that
+ * needs a fault it lets go of everything and calls back. What is done then is here,
+ * in two ways: with the mmap lock held by the caller, who must find it held all
+ * through; and without, where handle_mm_fault() is free to drop whatever lock there
+ * is.
  *
  * Locks: mmap lock or VMA lock, then those of the walk. None of the walk's is held
  * over a fault.
@@ -172,24 +173,34 @@ static vm_fault_t hmm_fault(struct hmm_walk *walk, unsigned int flags)
 {
 	walk->faults++;
 	flags |= FAULT_FLAG_REMOTE;
-	if (walk->want & HMM_PFN_REQ_WRITE)
+	if (walk->write)
 		flags |= FAULT_FLAG_WRITE;
 	return handle_mm_fault(walk->vma, walk->addr, flags, NULL);
 }
 
 static bool hmm_permitted(const struct hmm_walk *walk)
 {
-	return !(walk->want & HMM_PFN_REQ_WRITE) ||
-	       walk->vma->vm_flags & VM_WRITE;
+	return !walk->write || walk->vma->vm_flags & VM_WRITE;
 }
 
+/* A page that is gone again after a collision: that can go on for ever */
+static bool hmm_in_vain(const struct hmm_walk *walk)
+{
+	return walk->collided && walk->addr == walk->faulted;
+}
+
+/* A collision during a fault is reported at the end */
 static int hmm_fault_locked(struct hmm_walk *walk)
 {
 	vm_fault_t fault;
 
+	if (hmm_in_vain(walk))
+		return -EBUSY;
 	if (!hmm_permitted(walk))
 		return -EPERM;
+	walk->faulted = walk->addr;
 	fault = hmm_fault(walk, 0);
+	walk->collided |= hmm_collided(walk->range);
 	if (likely(!(fault & (VM_FAULT_ERROR | VM_FAULT_RETRY |
 			      VM_FAULT_COMPLETED))))
 		return 0;
@@ -199,22 +210,9 @@ static int hmm_fault_locked(struct hmm_walk *walk)
 	return vm_fault_to_errno(fault, 0);
 }
 
-/* All of a range; a collision during a fault is reported at the end */
-static int hmm_walk_locked(struct hmm_walk *walk)
+/* The end of a walk that was free to go on in spite of collisions */
+static int hmm_result(const struct hmm_walk *walk, int ret)
 {
-	unsigned long faulted = ULONG_MAX;
-	int ret;
-
-	while ((ret = hmm_walk_on(walk)) == HMM_WALK_FAULT) {
-		/* Gone again after a collision: that can go on for ever */
-		if (walk->collided && walk->addr == faulted)
-			return -EBUSY;
-		faulted = walk->addr;
-		ret = hmm_fault_locked(walk);
-		if (ret)
-			return ret;
-		walk->collided |= hmm_collided(walk->range);
-	}
 	if (ret < 0)
 		return ret;
 	return walk->collided ? -EBUSY : 0;
@@ -257,7 +255,7 @@ static int hmm_walk_locked(struct hmm_walk *walk)
  */
 int hmm_range_fault(struct hmm_range *range)
 {
-	struct hmm_walk walk;
+	struct hmm_walk walk = { .fault = hmm_fault_locked };
 	u64 began = hmm_traced_since();
 	int ret;
 
@@ -266,7 +264,7 @@ int hmm_range_fault(struct hmm_range *range)
 	ret = hmm_begin(&walk, range);
 	if (ret)
 		return ret;
-	ret = hmm_walk_locked(&walk);
+	ret = hmm_result(&walk, hmm_walk_on(&walk));
 	hmm_end(&walk, began, ret);
 	return ret;
 }
@@ -322,21 +320,19 @@ static int hmm_lock(struct hmm_walk *walk)
 	struct hmm_range *range = walk->range;
 	struct mm_struct *mm = range->notifier->mm;
 
-	if (walk->lock != HMM_LOCK_NONE)
-		return 0;
 	if (!walk->faults)
 		walk->vma = lock_vma_under_rcu(mm, range->start);
 	if (walk->vma && walk->vma->vm_end >= range->end) {
 		walk->lock = HMM_LOCK_VMA;
-		return 0;
+	} else {
+		if (walk->vma)
+			vma_end_read(walk->vma);
+		walk->vma = NULL;
+		if (mmap_read_lock_killable(mm))
+			return -EINTR;
+		walk->lock = HMM_LOCK_MMAP;
 	}
-	if (walk->vma)
-		vma_end_read(walk->vma);
-	walk->vma = NULL;
-	if (mmap_read_lock_killable(mm))
-		return -EINTR;
-	walk->lock = HMM_LOCK_MMAP;
-	return 0;
+	return check_stable_address_space(mm) ? -EFAULT : 0;
 }
 
 /* Who has no lock has nothing of what it protects */
@@ -357,70 +353,53 @@ static void hmm_unlock(struct hmm_walk *walk)
 }
 
 /*
- * A fault that may drop the lock. The walk takes it anew then, and goes on from
- * the top of the tables with the results that it has: the sequence value tells of
- * any change since, whichever locks were held. That the fault is not done, because
- * it dropped the lock, the walk will find out by itself.
+ * A fault that may drop the lock. If it did, the lock is taken anew, and the walk
+ * goes on from the top of the tables with the results that it has: the sequence
+ * value tells of any change since, whichever locks were held. That the fault is not
+ * done, because it dropped the lock, the walk will find out by itself.
  */
-static int hmm_fault_unlocked(struct hmm_walk *walk, bool again)
+static int hmm_fault_dropping(struct hmm_walk *walk)
 {
 	unsigned int flags = FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_KILLABLE;
+	enum hmm_lock held = walk->lock;
 	vm_fault_t fault;
+	bool dropped;
 
-	if (!hmm_permitted(walk))
-		return -EPERM;
-	if (walk->lock == HMM_LOCK_VMA)
+	if (held == HMM_LOCK_VMA)
 		flags |= FAULT_FLAG_VMA_LOCK;
-	if (again)
+	if (walk->addr == walk->faulted)
 		flags |= FAULT_FLAG_TRIED;
 	fault = hmm_fault(walk, flags);
-	if (fault & (VM_FAULT_RETRY | VM_FAULT_COMPLETED)) {
-		hmm_lock_lost(walk);
-		return 0;
-	}
-	return vm_fault_to_errno(fault, 0);
+	dropped = fault & (VM_FAULT_RETRY | VM_FAULT_COMPLETED);
+	/* Who was only sent from one lock to the other has not tried yet */
+	if (!dropped || held == HMM_LOCK_MMAP)
+		walk->faulted = walk->addr;
+	if (!dropped)
+		return vm_fault_to_errno(fault, 0);
+	hmm_lock_lost(walk);
+	return hmm_lock(walk);
 }
 
-/* As hmm_walk_locked(), but with what lock there is at the moment */
-static int hmm_walk_unlocked(struct hmm_walk *walk, struct hmm_clock *clock)
+static int hmm_fault_unlocked(struct hmm_walk *walk)
 {
-	unsigned long faulted = ULONG_MAX;
-	enum hmm_lock held;
 	u64 began;
 	int ret;
 
-	while (!(ret = hmm_lock(walk))) {
-		if (check_stable_address_space(walk->range->notifier->mm)) {
-			ret = -EFAULT;
-			break;
-		}
-		ret = hmm_walk_on(walk);
-		if (ret != HMM_WALK_FAULT)
-			break;
-		ret = -EBUSY;
-		if (walk->collided && walk->addr == faulted)
-			break;
-		began = ktime_get_ns();
-		held = walk->lock;
-		ret = hmm_fault_unlocked(walk, walk->addr == faulted);
-		clock->faulting += ktime_get_ns() - began;
-		if (ret)
-			break;
-		/* Who only wants the other lock has not tried yet */
-		if (held == HMM_LOCK_MMAP || walk->lock == HMM_LOCK_VMA)
-			faulted = walk->addr;
-		walk->collided |= hmm_collided(walk->range);
-	}
-	hmm_unlock(walk);
-	if (ret < 0)
-		return ret;
-	return walk->collided ? -EBUSY : 0;
+	if (hmm_in_vain(walk))
+		return -EBUSY;
+	if (!hmm_permitted(walk))
+		return -EPERM;
+	began = ktime_get_ns();
+	ret = hmm_fault_dropping(walk);
+	walk->clock->faulting += ktime_get_ns() - began;
+	walk->collided |= hmm_collided(walk->range);
+	return ret;
 }
 
 static int hmm_try_unlocked(struct hmm_range *range, struct hmm_clock *clock)
 {
+	struct hmm_walk walk = { .fault = hmm_fault_unlocked, .clock = clock };
 	u64 traced = hmm_traced_since();
-	struct hmm_walk walk;
 	int ret;
 
 	hmm_clock_start(clock);
@@ -431,7 +410,10 @@ static int hmm_try_unlocked(struct hmm_range *range, struct hmm_clock *clock)
 					      &range->notifier_seq,
 					      hmm_clock_rest(clock));
 	if (!ret)
-		ret = hmm_walk_unlocked(&walk, clock);
+		ret = hmm_lock(&walk);
+	if (!ret)
+		ret = hmm_result(&walk, hmm_walk_on(&walk));
+	hmm_unlock(&walk);
 	hmm_end(&walk, traced, ret);
 	return ret;
 }

@@ -3,15 +3,15 @@
  * The walk of a range: from page tables to results
  *
  * The walk goes down from the top of the page tables, and then along a table of
- * PMDs, one PMD after the other: a table of PTEs, a leaf, a hole. What it finds,
- * of whatever kind, comes down to two things: the *flags* of a page, those of an
- * extent, and its pfn. The flags say what can be asked of the page without a
- * fault. A page that is asked for more stops the walk: the pages before it have
- * their results, page tables and locks of the walk are let go, and the caller
- * handles the fault. Then the walk goes on at that very page, in the same table.
- * So no fault is handled inside a walk, a fault is taken for no page but the one
- * that wants it, and the one that brings a huge page is the only one for all of
- * it.
+ * PMDs, one PMD after the other: a table of PTEs, a leaf, a hole. What it finds
+ * comes down to two things: the *kind* of a page, and its pfn. The kind says what
+ * can be asked of the page without a fault. A page that is asked for more stops
+ * the walk: the pages before it have their results, tables of PTEs and locks of
+ * the walk are let go, and the fault is handled by @fault of the walk, which is the
+ * part of mm/hmm.c. Then the walk goes on at that very page, in the same table of
+ * PMDs. So no fault is handled while anything is held or mapped, a fault is taken
+ * for no page but the one that wants it, and the one that brings a huge page is the
+ * only one for all of it.
  *
  * There is no case for migration entries, swap entries, markers and the like: to
  * a snapshot they are pages that are not there, and handle_mm_fault() knows best
@@ -20,7 +20,7 @@
  * Runs of PTEs
  *
  * Most PTEs differ from their neighbour in nothing but the pfn. So it is enough to
- * work out the flags of the first, and to see of each further one that the rest of
+ * work out the kind of the first, and to see of each further one that the rest of
  * its bits is the same: its entry is then the first one's with the same bits of
  * the pfn changed. Which bits a pfn takes in a PTE is asked of pfn_pte() at boot.
  * Of a PTE that is not a plain page the run is those that equal it in full.
@@ -35,8 +35,8 @@
  * is taken, to keep the folios of the pages what they are while they are asked for
  * their size.
  *
- * Short names: flags is of enum hmm_extent_flags, n is a number of pages, i one of
- * them; wide says that an entry is a u64, and is a constant on 64-bit.
+ * Short names: n is a number of pages, i one of them; wide says that an entry is a
+ * u64, and is a constant on 64-bit.
  */
 #include <linux/hugetlb.h>
 #include <linux/memblock.h>
@@ -44,7 +44,6 @@
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/pgtable.h>
-#include <linux/sched/signal.h>
 #include <linux/string.h>
 #include <linux/swap.h>
 #include <linux/swapops.h>
@@ -54,7 +53,7 @@
 #include "hmm_internal.h"
 
 /*
- * Bits in which two PTEs of pages with the same flags may differ: those of the
+ * Bits in which two PTEs of pages of the same kind may differ: those of the
  * pfn, as far as there is memory, and the one that says it has been accessed. 0
  * where a pfn is not simply shifted.
  */
@@ -79,65 +78,120 @@ core_initcall(hmm_walk_setup);
 
 /* ---- Requests and entries ---- */
 
-#define HMM_EXTENT_RW		(HMM_EXTENT_VALID | HMM_EXTENT_WRITE)
-#define HMM_EXTENT_PRIVATE	(HMM_EXTENT_VALID | HMM_EXTENT_DEVICE_PRIVATE)
-#define HMM_EXTENT_NO_PAGE	(HMM_EXTENT_ERROR | HMM_EXTENT_SPECIAL)
-
-static const u64 hmm_pfn_bits[HMM_NR_FLAGS] = {
-	[HMM_EXTENT_VALID] = HMM_PFN_VALID,
-	[HMM_EXTENT_RW] = HMM_PFN_VALID | HMM_PFN_WRITE,
-	[HMM_EXTENT_PRIVATE] = HMM_PFN_VALID,
-	[HMM_EXTENT_PRIVATE | HMM_EXTENT_WRITE] = HMM_PFN_VALID | HMM_PFN_WRITE,
-	[HMM_EXTENT_ERROR] = HMM_PFN_ERROR,
-	[HMM_EXTENT_NO_PAGE] = HMM_PFN_ERROR,
+static const unsigned int hmm_kind_flags[HMM_NR_KINDS] = {
+	[HMM_HOLE] = 0,
+	[HMM_ERROR] = HMM_EXTENT_ERROR,
+	[HMM_SPECIAL] = HMM_EXTENT_ERROR | HMM_EXTENT_SPECIAL,
+	[HMM_READABLE] = HMM_EXTENT_VALID,
+	[HMM_WRITABLE] = HMM_EXTENT_VALID | HMM_EXTENT_WRITE,
+	[HMM_OWN_READABLE] = HMM_EXTENT_VALID | HMM_EXTENT_DEVICE_PRIVATE,
+	[HMM_OWN_WRITABLE] = HMM_EXTENT_VALID | HMM_EXTENT_WRITE |
+			     HMM_EXTENT_DEVICE_PRIVATE,
 };
+
+static const u64 hmm_pfn_bits[HMM_NR_KINDS] = {
+	[HMM_ERROR] = HMM_PFN_ERROR,
+	[HMM_SPECIAL] = HMM_PFN_ERROR,
+	[HMM_READABLE] = HMM_PFN_VALID,
+	[HMM_WRITABLE] = HMM_PFN_VALID | HMM_PFN_WRITE,
+	[HMM_OWN_READABLE] = HMM_PFN_VALID,
+	[HMM_OWN_WRITABLE] = HMM_PFN_VALID | HMM_PFN_WRITE,
+};
+
+/* Each of these in a request, beside HMM_PFN_REQ_FAULT, takes a fault */
+static const unsigned long hmm_kind_lacks[HMM_NR_KINDS] = {
+	[HMM_HOLE] = HMM_PFN_REQ_FAULT,
+	[HMM_ERROR] = HMM_PFN_REQ_FAULT,
+	[HMM_SPECIAL] = HMM_PFN_REQ_FAULT,
+	[HMM_READABLE] = HMM_PFN_REQ_WRITE,
+	[HMM_OWN_READABLE] = HMM_PFN_REQ_WRITE | HMM_PFN_REQ_SYSMEM,
+	[HMM_OWN_WRITABLE] = HMM_PFN_REQ_SYSMEM,
+};
+
+static bool hmm_is_page(enum hmm_kind kind)
+{
+	return kind >= HMM_READABLE;
+}
 
 static void hmm_walk_encode(struct hmm_walk *walk,
 			    const struct hmm_encoding *enc)
 {
-	const u64 private = enc->valid | enc->device_private;
+	const u64 own = enc->valid | enc->device_private;
 
 	walk->shift = enc->pfn_shift;
 	walk->bits = walk->encoded;
-	walk->encoded[0] = enc->empty;
-	walk->encoded[HMM_EXTENT_ERROR] = enc->empty | enc->error;
-	walk->encoded[HMM_EXTENT_NO_PAGE] = enc->empty | enc->error |
-					    enc->special;
-	walk->encoded[HMM_EXTENT_VALID] = enc->valid;
-	walk->encoded[HMM_EXTENT_RW] = enc->valid | enc->write;
-	walk->encoded[HMM_EXTENT_PRIVATE] = private;
-	walk->encoded[HMM_EXTENT_PRIVATE | HMM_EXTENT_WRITE] = private |
-							       enc->write;
+	walk->encoded[HMM_HOLE] = enc->empty;
+	walk->encoded[HMM_ERROR] = enc->empty | enc->error;
+	walk->encoded[HMM_SPECIAL] = enc->empty | enc->error | enc->special;
+	walk->encoded[HMM_READABLE] = enc->valid;
+	walk->encoded[HMM_WRITABLE] = enc->valid | enc->write;
+	walk->encoded[HMM_OWN_READABLE] = own;
+	walk->encoded[HMM_OWN_WRITABLE] = own | enc->write;
+}
+
+static noinline void hmm_walk_ask(struct hmm_walk *walk, unsigned long mask,
+			 const struct hmm_encoding *enc)
+{
+	u64 ask_fault = 0, ask_sysmem = 0;
+	unsigned long lacks;
+	int kind;
+
+	if (mask & HMM_PFN_REQ_FAULT)
+		ask_fault = enc ? enc->valid : HMM_PFN_REQ_FAULT;
+	if (mask & HMM_PFN_REQ_WRITE)
+		walk->ask_write = enc ? enc->write : HMM_PFN_REQ_WRITE;
+	if (mask & HMM_PFN_REQ_SYSMEM)
+		ask_sysmem = enc ? enc->error : HMM_PFN_REQ_SYSMEM;
+	walk->needs_fault = walk->range->default_flags & HMM_PFN_REQ_FAULT ?
+			    ~0ULL : ask_fault;
+
+	for (kind = 0; kind < HMM_NR_KINDS; kind++) {
+		lacks = hmm_kind_lacks[kind];
+		if (lacks & HMM_PFN_REQ_WRITE)
+			walk->alarm[kind] |= walk->ask_write;
+		if (lacks & HMM_PFN_REQ_SYSMEM)
+			walk->alarm[kind] |= ask_sysmem;
+		/* Also where the default would want more, but does not fault */
+		if ((lacks & HMM_PFN_REQ_FAULT) ||
+		    (lacks & walk->range->default_flags))
+			walk->alarm[kind] |= ask_fault;
+	}
+}
+
+/* The kinds that do not have all that every page is asked for */
+static u8 hmm_refused(unsigned long request)
+{
+	u8 kinds = BIT(HMM_HOLE) | BIT(HMM_ERROR) | BIT(HMM_SPECIAL);
+
+	if (!(request & HMM_PFN_REQ_FAULT))
+		return 0;
+	if (request & HMM_PFN_REQ_WRITE)
+		kinds |= BIT(HMM_READABLE) | BIT(HMM_OWN_READABLE);
+	if (request & HMM_PFN_REQ_SYSMEM)
+		kinds |= BIT(HMM_OWN_READABLE) | BIT(HMM_OWN_WRITABLE);
+	return kinds;
 }
 
 /**
  * hmm_walk_init() - begin a walk
- * @walk: anything
+ * @walk: zeroed
  * @range: has been checked
  */
 void hmm_walk_init(struct hmm_walk *walk, struct hmm_range *range)
 {
-	const struct hmm_encoding *enc = range->encoding;
-	unsigned long mask = range->pfn_flags_mask;
-
-	/* Not all of it: @encoded is large */
-	memset(walk, 0, offsetof(struct hmm_walk, encoded));
 	walk->range = range;
 	walk->addr = range->start;
+	walk->faulted = ULONG_MAX;
 	walk->out = range->hmm_pfns;
 	walk->bits = hmm_pfn_bits;
-	if (enc)
-		hmm_walk_encode(walk, enc);
-	if (mask & HMM_PFN_REQ_FAULT)
-		walk->ask_fault = enc ? enc->valid : HMM_PFN_REQ_FAULT;
-	if (mask & HMM_PFN_REQ_WRITE)
-		walk->ask_write = enc ? enc->write : HMM_PFN_REQ_WRITE;
-	if (mask & HMM_PFN_REQ_SYSMEM)
-		walk->ask_sysmem = enc ? enc->error : HMM_PFN_REQ_SYSMEM;
+	walk->refused = hmm_refused(range->default_flags);
+	if (range->encoding)
+		hmm_walk_encode(walk, range->encoding);
 	if (range->flags & HMM_RANGE_KEEP_FLAGS)
 		walk->keep = HMM_PFN_INOUT_FLAGS;
-	walk->reads = walk->ask_fault | walk->ask_write | walk->ask_sysmem |
-		      walk->keep;
+	if (range->pfn_flags_mask)
+		hmm_walk_ask(walk, range->pfn_flags_mask, range->encoding);
+	walk->reads = walk->keep | range->pfn_flags_mask;
 }
 
 static bool hmm_wide(const struct hmm_walk *walk)
@@ -160,68 +214,36 @@ static __always_inline void hmm_put(void *out, unsigned long i, u64 entry,
 		((unsigned long *)out)[i] = entry;
 }
 
-/* Does @request want more of a page than its @flags offer? */
-static bool hmm_lacks(unsigned long request, unsigned int flags)
-{
-	if (!(request & HMM_PFN_REQ_FAULT))
-		return false;
-	if (!(flags & HMM_EXTENT_VALID))
-		return true;
-	return (request & HMM_PFN_REQ_WRITE && !(flags & HMM_EXTENT_WRITE)) ||
-	       (request & HMM_PFN_REQ_SYSMEM &&
-		flags & HMM_EXTENT_DEVICE_PRIVATE);
-}
-
-/* What is asked of the page whose entry holds @old */
-static unsigned long hmm_request(const struct hmm_walk *walk, u64 old)
-{
-	return walk->range->default_flags |
-	       (old & walk->ask_fault ? HMM_PFN_REQ_FAULT : 0) |
-	       (old & walk->ask_write ? HMM_PFN_REQ_WRITE : 0) |
-	       (old & walk->ask_sysmem ? HMM_PFN_REQ_SYSMEM : 0);
-}
-
-/* The bits without which no entry asks a page with @flags for more than it has */
-static u64 hmm_suspect(const struct hmm_walk *walk, unsigned int flags)
-{
-	u64 bits = 0;
-
-	if (!(flags & HMM_EXTENT_WRITE))
-		bits |= walk->ask_write;
-	if (flags & HMM_EXTENT_DEVICE_PRIVATE)
-		bits |= walk->ask_sysmem;
-	/* Where the default asks for nothing, but would with this one beside */
-	if (!(flags & HMM_EXTENT_VALID) ||
-	    walk->range->default_flags & (HMM_PFN_REQ_WRITE |
-					  HMM_PFN_REQ_SYSMEM))
-		bits |= walk->ask_fault;
-	return bits;
-}
-
-/* Write an entry that has to be looked at first; false if its request stops it */
+/*
+ * Write an entry that has to be looked at first; false if its request stops it:
+ * it raises @alarm, and it, or the default, is a request at all.
+ */
 static __always_inline bool
-hmm_put_asked(const struct hmm_walk *walk, unsigned long i, u64 entry,
-	      unsigned int flags, u64 suspect, bool wide)
+hmm_put_asked(void *out, unsigned long i, u64 entry, u64 alarm, u64 fault,
+	      u64 keep, bool wide)
 {
-	u64 old = hmm_get(walk->out, i, wide);
+	u64 old = hmm_get(out, i, wide);
 
-	if (unlikely(old & suspect) && hmm_lacks(hmm_request(walk, old), flags))
+	if (unlikely(old & alarm) && old & fault)
 		return false;
-	if (unlikely(old & walk->keep))
-		hmm_put_keeping((unsigned long *)walk->out + i, entry);
+	if (unlikely(old & keep))
+		hmm_put_keeping((unsigned long *)out + i, entry);
 	else
-		hmm_put(walk->out, i, entry, wide);
+		hmm_put(out, i, entry, wide);
 	return true;
 }
 
 /* ---- Stopping and filling ---- */
 
-/* The page at walk->addr wants more than there is: what is to be done? */
-static int hmm_stop(struct hmm_walk *walk, unsigned long request,
-		    unsigned int flags)
+/* The page at walk->addr wants more than there is */
+static int hmm_stop(struct hmm_walk *walk, enum hmm_kind kind)
 {
-	walk->want = request;
-	return flags & HMM_EXTENT_ERROR ? -EFAULT : HMM_WALK_FAULT;
+	if (kind == HMM_ERROR || kind == HMM_SPECIAL)
+		return -EFAULT;
+	walk->write = walk->range->default_flags & HMM_PFN_REQ_WRITE;
+	if (walk->reads && hmm_get(walk->out, 0, hmm_wide(walk)) & walk->ask_write)
+		walk->write = true;
+	return walk->fault(walk);
 }
 
 static void hmm_advance(struct hmm_walk *walk, unsigned long n)
@@ -232,24 +254,23 @@ static void hmm_advance(struct hmm_walk *walk, unsigned long n)
 
 /* Room for one more kind of page; a run that goes on needs none */
 static int hmm_extend(struct hmm_walk *walk, unsigned long n,
-		      unsigned int flags, unsigned long pfn)
+		      enum hmm_kind kind, unsigned long pfn)
 {
 	struct hmm_range *range = walk->range;
-	struct hmm_extent *last = range->extents + range->nr_extents - 1;
+	unsigned int flags = hmm_kind_flags[kind];
+	struct hmm_extent *last = range->extents + range->nr_extents;
 
-	if (range->nr_extents && last->flags == flags &&
-	    (!(flags & HMM_EXTENT_VALID) || last->pfn + last->npages == pfn)) {
-		last->npages += n;
+	if (range->nr_extents && last[-1].flags == flags &&
+	    (!hmm_is_page(kind) || last[-1].pfn + last[-1].npages == pfn)) {
+		last[-1].npages += n;
 	} else {
 		if (range->nr_extents == range->max_extents)
 			return HMM_WALK_FULL;
 		range->nr_extents++;
-		*++last = (struct hmm_extent) {
-			.start = walk->addr,
-			.npages = n,
-			.pfn = pfn,
-			.flags = flags,
-		};
+		last->start = walk->addr;
+		last->npages = n;
+		last->pfn = pfn;
+		last->flags = flags;
 	}
 	walk->addr += n << PAGE_SHIFT;
 	return 0;
@@ -283,37 +304,33 @@ static void hmm_put_run(struct hmm_walk *walk, unsigned long n, u64 entry,
 }
 
 static unsigned long hmm_put_run_asked(struct hmm_walk *walk, unsigned long n,
-				       u64 entry, u64 step, unsigned int flags)
+				       u64 entry, u64 step, enum hmm_kind kind)
 {
-	u64 suspect = hmm_suspect(walk, flags);
+	const u64 alarm = walk->alarm[kind];
 	bool wide = hmm_wide(walk);
 	unsigned long i;
 
 	for (i = 0; i < n; i++, entry += step)
-		if (!hmm_put_asked(walk, i, entry, flags, suspect, wide))
+		if (!hmm_put_asked(walk->out, i, entry, alarm, walk->needs_fault,
+				   walk->keep, wide))
 			break;
 	return i;
 }
 
 /*
- * Results for the pages up to @next, all with @flags: a part of a leaf of this
- * @order, whose first page here is @pfn, a hole, or an error. An array gets no
- * more than one PMD's worth at a time.
+ * Entries for @n pages, all of a @kind: a part of a leaf of this @order, whose
+ * first page here is @pfn, a hole, or an error. No more than one PMD's worth at a
+ * time.
  */
-static int hmm_fill(struct hmm_walk *walk, unsigned long next,
-		    unsigned int flags, unsigned long pfn, unsigned int order)
+static int hmm_fill_entries(struct hmm_walk *walk, unsigned long n,
+			    enum hmm_kind kind, unsigned long pfn,
+			    unsigned int order)
 {
-	unsigned long n = (next - walk->addr) >> PAGE_SHIFT, done;
-	u64 step = 0, entry;
-
-	if (hmm_lacks(walk->range->default_flags, flags))
-		return hmm_stop(walk, walk->range->default_flags, flags);
-	if (walk->range->max_extents)
-		return hmm_extend(walk, n, flags, pfn);
+	u64 step = 0, entry = walk->bits[kind];
+	unsigned long done;
 
 	n = min_t(unsigned long, n, PTRS_PER_PTE);
-	entry = walk->bits[flags];
-	if (flags & HMM_EXTENT_VALID) {
+	if (hmm_is_page(kind)) {
 		step = 1ULL << walk->shift;
 		entry |= (u64)pfn << walk->shift;
 		if (walk->bits == hmm_pfn_bits)
@@ -324,27 +341,28 @@ static int hmm_fill(struct hmm_walk *walk, unsigned long next,
 		hmm_advance(walk, n);
 		return 0;
 	}
-	done = hmm_put_run_asked(walk, n, entry, step, flags);
+	done = hmm_put_run_asked(walk, n, entry, step, kind);
 	hmm_advance(walk, done);
-	if (done == n)
-		return 0;
-	return hmm_stop(walk, hmm_request(walk, hmm_get(walk->out, 0,
-							hmm_wide(walk))), flags);
+	return done < n ? hmm_stop(walk, kind) : 0;
 }
 
-static int hmm_fill_missing(struct hmm_walk *walk, unsigned long next)
+/* The result for the pages up to @next, which are all alike */
+static int hmm_fill(struct hmm_walk *walk, unsigned long next,
+		    enum hmm_kind kind, unsigned long pfn, unsigned int order)
 {
-	return hmm_fill(walk, next, 0, 0, 0);
+	unsigned long n = (next - walk->addr) >> PAGE_SHIFT;
+
+	if (walk->refused & BIT(kind))
+		return hmm_stop(walk, kind);
+	if (walk->range->max_extents)
+		return hmm_extend(walk, n, kind, pfn);
+	return hmm_fill_entries(walk, n, kind, pfn, order);
 }
 
-static int hmm_fill_error(struct hmm_walk *walk, unsigned long next)
+static int hmm_fill_alike(struct hmm_walk *walk, unsigned long next,
+			  enum hmm_kind kind)
 {
-	return hmm_fill(walk, next, HMM_EXTENT_ERROR, 0, 0);
-}
-
-static int hmm_fill_special(struct hmm_walk *walk, unsigned long next)
-{
-	return hmm_fill(walk, next, HMM_EXTENT_NO_PAGE, 0, 0);
+	return hmm_fill(walk, next, kind, 0, 0);
 }
 
 /* A part of a leaf of the page tables; @pfn is the first page of all of it */
@@ -353,8 +371,31 @@ static int hmm_fill_leaf(struct hmm_walk *walk, unsigned long next,
 {
 	unsigned long offset = (walk->addr >> PAGE_SHIFT) & ((1UL << order) - 1);
 
-	return hmm_fill(walk, next, write ? HMM_EXTENT_RW : HMM_EXTENT_VALID,
+	return hmm_fill(walk, next, write ? HMM_WRITABLE : HMM_READABLE,
 			pfn + offset, order);
+}
+
+static bool hmm_collided(const struct hmm_range *range)
+{
+	return mmu_interval_check_retry(range->notifier, range->notifier_seq);
+}
+
+static int hmm_disturbance(void)
+{
+	if (fatal_signal_pending(current))
+		return -EINTR;
+	cond_resched();
+	return 0;
+}
+
+/* Between two steps: is there a reason to go no further? */
+static __always_inline int hmm_poll(struct hmm_walk *walk)
+{
+	if (unlikely(!walk->collided && hmm_collided(walk->range))) {
+		trace_hmm_collision(walk->range, walk->addr);
+		return -EBUSY;
+	}
+	return unlikely(hmm_disturbed()) ? hmm_disturbance() : 0;
 }
 
 /* ---- PTEs ---- */
@@ -364,13 +405,13 @@ static int hmm_fill_leaf(struct hmm_walk *walk, unsigned long next,
  * @val: the PTE
  * @fixed: the bits that have to be the same for others to be like it
  * @pfn: of the page, if there is one
- * @flags: of the page
+ * @kind: of page
  */
 struct hmm_pte {
 	u64 val;
 	u64 fixed;
 	unsigned long pfn;
-	unsigned int flags;
+	enum hmm_kind kind;
 };
 
 /* Present, but no page that a device could use as one */
@@ -389,63 +430,66 @@ static bool hmm_owns(const struct hmm_walk *walk, swp_entry_t swap)
 	return owner && pfn_swap_entry_to_page(swap)->pgmap->owner == owner;
 }
 
-/* A PTE that does not simply map a page */
-static noinline void hmm_odd_pte(const struct hmm_walk *walk, pte_t pte,
-				 struct hmm_pte *p)
+/* What hmm_odd_pte() has to say, in one word: pfn and kind */
+#define HMM_KIND_BITS	3
+#define HMM_KIND_MASK	((1U << HMM_KIND_BITS) - 1)
+
+static_assert(HMM_NR_KINDS <= 1U << HMM_KIND_BITS);
+
+static u64 hmm_pfn_of_kind(unsigned long pfn, enum hmm_kind kind)
+{
+	return (u64)pfn << HMM_KIND_BITS | kind;
+}
+
+/* A PTE that neither simply maps a page nor is none */
+static noinline u64 hmm_odd_pte(const struct hmm_walk *walk, pte_t pte)
 {
 	swp_entry_t swap;
 
-	p->fixed = ~0ULL;
-	p->pfn = 0;
-	p->flags = 0;
 	if (pte_present(pte)) {
 		if (pte_protnone(pte))
-			return;
-		if (is_zero_pfn(pte_pfn(pte))) {
-			p->pfn = pte_pfn(pte);
-			p->flags = HMM_EXTENT_VALID;
-			return;
-		}
-		p->flags = HMM_EXTENT_NO_PAGE;
-		return;
+			return HMM_HOLE;
+		if (is_zero_pfn(pte_pfn(pte)))
+			return hmm_pfn_of_kind(pte_pfn(pte), HMM_READABLE);
+		return HMM_SPECIAL;
 	}
-	if (pte_none(pte))
-		return;
 
 	swap = pte_to_swp_entry(pte);
 	if (!is_device_private_entry(swap) || !hmm_owns(walk, swap))
-		return;
-	p->pfn = swp_offset_pfn(swap);
-	p->flags = HMM_EXTENT_PRIVATE;
-	if (is_writable_device_private_entry(swap))
-		p->flags |= HMM_EXTENT_WRITE;
+		return HMM_HOLE;
+	return hmm_pfn_of_kind(swp_offset_pfn(swap),
+			       is_writable_device_private_entry(swap) ?
+			       HMM_OWN_WRITABLE : HMM_OWN_READABLE);
 }
 
-static __always_inline void hmm_read_pte(const struct hmm_walk *walk,
-					 const pte_t *ptep, struct hmm_pte *p)
+static __always_inline struct hmm_pte hmm_read_pte(const struct hmm_walk *walk,
+						   const pte_t *ptep)
 {
 	pte_t pte = ptep_get_lockless((pte_t *)ptep);
+	struct hmm_pte p = { .val = pte_val(pte), .fixed = ~0ULL };
+	u64 odd;
 
-	p->val = pte_val(pte);
-	if (unlikely(!pte_present(pte) || pte_protnone(pte) ||
-		     hmm_pte_pageless(walk, pte))) {
-		hmm_odd_pte(walk, pte, p);
-		return;
+	if (likely(pte_present(pte) && !pte_protnone(pte) &&
+		   !hmm_pte_pageless(walk, pte))) {
+		/* Where no PTE tells if there is a page, each has to be asked */
+		if (IS_ENABLED(CONFIG_ARCH_HAS_PTE_SPECIAL) ||
+		    !(walk->vma->vm_flags & VM_MIXEDMAP))
+			p.fixed = ~hmm_pte_varying;
+		p.pfn = pte_pfn(pte);
+		p.kind = pte_write(pte) ? HMM_WRITABLE : HMM_READABLE;
+	} else if (!pte_none(pte)) {
+		odd = hmm_odd_pte(walk, pte);
+		p.pfn = odd >> HMM_KIND_BITS;
+		p.kind = odd & HMM_KIND_MASK;
 	}
-	p->fixed = ~hmm_pte_varying;
-	/* Where no PTE says whether there is a page, each has to be asked */
-	if (!IS_ENABLED(CONFIG_ARCH_HAS_PTE_SPECIAL) &&
-	    walk->vma->vm_flags & VM_MIXEDMAP)
-		p->fixed = ~0ULL;
-	p->pfn = pte_pfn(pte);
-	p->flags = pte_write(pte) ? HMM_EXTENT_RW : HMM_EXTENT_VALID;
+	return p;
 }
 
 /* In which bits does this PTE differ from the first one of its run? */
 static __always_inline u64 hmm_pte_differs(const pte_t *ptep,
-					   const struct hmm_pte *first)
+					   struct hmm_pte first)
 {
-	return pte_val(ptep_get_lockless((pte_t *)ptep)) ^ first->val;
+	return pte_val(ptep_get_lockless((pte_t *)ptep)) ^ first.val;
 }
 
 /*
@@ -454,98 +498,149 @@ static __always_inline u64 hmm_pte_differs(const pte_t *ptep,
  */
 static __always_inline unsigned long
 hmm_put_ptes(const struct hmm_walk *walk, const pte_t *ptep, unsigned long i,
-	     unsigned long n, const struct hmm_pte *first, bool reads, bool wide)
+	     unsigned long n, struct hmm_pte first, bool reads, bool wide)
 {
-	const u64 suspect = reads ? hmm_suspect(walk, first->flags) : 0;
+	const u64 alarm = walk->alarm[first.kind], fault = walk->needs_fault;
+	const u64 base = walk->bits[first.kind] | (u64)first.pfn << walk->shift;
 	const unsigned int shift = walk->shift;
-	u64 base = walk->bits[first->flags], differs = 0, entry;
+	const u64 keep = walk->keep;
+	u64 differs = 0, entry;
 	void *out = walk->out;
 
-	if (first->flags & HMM_EXTENT_VALID)
-		base |= (u64)first->pfn << shift;
 	do {
 		entry = base ^ ((differs >> PFN_PTE_SHIFT) << shift);
 		if (!reads)
 			hmm_put(out, i, entry, wide);
-		else if (!hmm_put_asked(walk, i, entry, first->flags, suspect,
-					wide))
+		else if (!hmm_put_asked(out, i, entry, alarm, fault, keep, wide))
 			break;
 		if (++i == n)
 			break;
 		differs = hmm_pte_differs(ptep + i, first);
-	} while (!(differs & first->fixed));
+	} while (!(differs & first.fixed));
 	return i;
 }
 
-static __always_inline int hmm_fill_ptes(struct hmm_walk *walk,
-					 const pte_t *ptep, unsigned long n,
-					 bool reads, bool wide)
+/* Returns how many have a result; *@kind is that of the one that stopped it */
+static __always_inline unsigned long
+hmm_fill_ptes(const struct hmm_walk *walk, const pte_t *ptep, unsigned long n,
+	      enum hmm_kind *kind, bool reads, bool wide)
 {
-	unsigned long request = walk->range->default_flags, i = 0;
+	unsigned long i = 0, from;
 	struct hmm_pte first;
 
-	while (i < n) {
-		hmm_read_pte(walk, ptep + i, &first);
-		if (reads)
-			request = hmm_request(walk,
-					      hmm_get(walk->out, i, wide));
-		if (unlikely(hmm_lacks(request, first.flags)))
+	do {
+		first = hmm_read_pte(walk, ptep + i);
+		if (unlikely(walk->refused & BIT(first.kind)))
 			break;
-		i = hmm_put_ptes(walk, ptep, i, n, &first, reads, wide);
-	}
-	hmm_advance(walk, i);
-	return i < n ? hmm_stop(walk, request, first.flags) : 0;
+		from = i;
+		i = hmm_put_ptes(walk, ptep, i, n, first, reads, wide);
+		if (i == n)
+			return n;
+	} while (!reads || likely(i != from));
+	*kind = first.kind;
+	return i;
 }
 
 /*
  * Compiled once for each kind of array. None is inlined any further: the loops
  * want the registers for themselves.
  */
-static noinline int hmm_write_ptes(struct hmm_walk *walk, const pte_t *ptep,
-				   unsigned long n)
+static noinline unsigned long hmm_write_ptes(const struct hmm_walk *walk,
+					     const pte_t *ptep, unsigned long n,
+					     enum hmm_kind *kind)
 {
-	return hmm_fill_ptes(walk, ptep, n, false, true);
+	return hmm_fill_ptes(walk, ptep, n, kind, false, true);
 }
 
-static noinline int hmm_update_ptes(struct hmm_walk *walk, const pte_t *ptep,
-				    unsigned long n)
+static noinline unsigned long hmm_update_ptes(const struct hmm_walk *walk,
+					      const pte_t *ptep, unsigned long n,
+					      enum hmm_kind *kind)
 {
-	return hmm_fill_ptes(walk, ptep, n, true, true);
+	return hmm_fill_ptes(walk, ptep, n, kind, true, true);
 }
 
 /* 32-bit, not encoded: one copy is enough */
-static noinline int hmm_update_narrow(struct hmm_walk *walk, const pte_t *ptep,
-				      unsigned long n)
+static noinline unsigned long hmm_update_narrow(const struct hmm_walk *walk,
+						const pte_t *ptep,
+						unsigned long n,
+						enum hmm_kind *kind)
 {
-	return hmm_fill_ptes(walk, ptep, n, true, false);
+	return hmm_fill_ptes(walk, ptep, n, kind, true, false);
 }
 
-static noinline int hmm_extend_ptes(struct hmm_walk *walk, const pte_t *ptep,
-				    unsigned long n)
+/* A table of PTEs. It is looked up again after each fault, and may be gone then. */
+static int hmm_walk_entries(struct hmm_walk *walk, pmd_t *pmdp, unsigned long n)
 {
-	unsigned long request = walk->range->default_flags, i, run;
-	struct hmm_pte first;
-	u64 differs;
+	enum hmm_kind kind;
+	unsigned long done;
+	pte_t *ptep;
 	int ret;
 
+	while ((ptep = pte_offset_map(pmdp, walk->addr))) {
+		if (!hmm_wide(walk))
+			done = hmm_update_narrow(walk, ptep, n, &kind);
+		else if (walk->reads)
+			done = hmm_update_ptes(walk, ptep, n, &kind);
+		else
+			done = hmm_write_ptes(walk, ptep, n, &kind);
+		pte_unmap(ptep);
+		hmm_advance(walk, done);
+		n -= done;
+		if (!n)
+			return 0;
+		ret = hmm_stop(walk, kind);
+		if (ret || !walk->pmdp)
+			return ret;
+		ret = hmm_poll(walk);
+		if (ret)
+			return ret;
+	}
+	/* The caller finds what has come instead */
+	return 0;
+}
+
+/* As hmm_fill_ptes(), into extents; *@ret is 0, or HMM_WALK_FULL */
+static unsigned long hmm_extend_ptes(struct hmm_walk *walk, const pte_t *ptep,
+				     unsigned long n, enum hmm_kind *kind,
+				     int *ret)
+{
+	unsigned long i, run;
+	struct hmm_pte first;
+	u64 differs;
+
 	for (i = 0; i < n; i += run) {
-		hmm_read_pte(walk, ptep + i, &first);
-		if (hmm_lacks(request, first.flags))
-			return hmm_stop(walk, request, first.flags);
+		first = hmm_read_pte(walk, ptep + i);
+		*kind = first.kind;
+		if (walk->refused & BIT(first.kind))
+			break;
 		for (run = 1; i + run < n; run++) {
-			differs = hmm_pte_differs(ptep + i + run, &first);
+			differs = hmm_pte_differs(ptep + i + run, first);
 			if (differs & first.fixed)
 				break;
-			if (first.flags & HMM_EXTENT_VALID &&
+			if (hmm_is_page(first.kind) &&
 			    (first.pfn ^ (differs >> PFN_PTE_SHIFT)) !=
 			    first.pfn + run)
 				break;
 		}
-		ret = hmm_extend(walk, run, first.flags, first.pfn);
-		if (ret)
-			return ret;
+		*ret = hmm_extend(walk, run, first.kind, first.pfn);
+		if (*ret)
+			break;
 	}
-	return 0;
+	return i;
+}
+
+static int hmm_walk_extents(struct hmm_walk *walk, pmd_t *pmdp, unsigned long n)
+{
+	pte_t *ptep = pte_offset_map(pmdp, walk->addr);
+	enum hmm_kind kind;
+	unsigned long done;
+	int ret = 0;
+
+	if (!ptep)
+		return 0;
+	done = hmm_extend_ptes(walk, ptep, n, &kind, &ret);
+	pte_unmap(ptep);
+	return ret || done == n ? ret : hmm_stop(walk, kind);
 }
 
 /*
@@ -554,81 +649,77 @@ static noinline int hmm_extend_ptes(struct hmm_walk *walk, const pte_t *ptep,
  */
 static unsigned int hmm_folio_order(const struct hmm_walk *walk,
 				    const pte_t *ptep, unsigned long n,
-				    const struct hmm_pte *first)
+				    struct hmm_pte first)
 {
 	unsigned long index = walk->addr >> PAGE_SHIFT, run = 1;
-	struct page *page = pfn_to_page(first->pfn);
+	struct page *page = pfn_to_page(first.pfn);
 	struct folio *folio = page_folio(page);
 	unsigned int order;
 
 	n = min_t(unsigned long, n,
 		  folio_nr_pages(folio) - folio_page_idx(folio, page));
-	while (run < n && !(hmm_pte_differs(ptep + run, first) & first->fixed) &&
-	       pte_pfn(ptep_get_lockless((pte_t *)ptep + run)) == first->pfn + run)
+	while (run < n && !(hmm_pte_differs(ptep + run, first) & first.fixed) &&
+	       pte_pfn(ptep_get_lockless((pte_t *)ptep + run)) == first.pfn + run)
 		run++;
 
 	order = ilog2(run);
-	if (index | first->pfn)
-		order = min_t(unsigned int, order, __ffs(index | first->pfn));
+	if (index | first.pfn)
+		order = min_t(unsigned int, order, __ffs(index | first.pfn));
 	return order;
 }
 
-static int hmm_fill_folios(struct hmm_walk *walk, const pte_t *ptep,
-			   unsigned long n)
+/* Returns how many have a result; @kind is that of the one that stopped it */
+static unsigned long hmm_fill_folios(struct hmm_walk *walk, const pte_t *ptep,
+				     unsigned long n, enum hmm_kind *kind)
 {
+	unsigned long i, size, done;
 	unsigned int order;
 	struct hmm_pte pte;
-	int ret = 0;
+	u64 entry;
 
-	while (n && !ret) {
-		hmm_read_pte(walk, ptep, &pte);
+	for (i = 0; i < n; i += size) {
+		pte = hmm_read_pte(walk, ptep + i);
+		*kind = pte.kind;
+		if (walk->refused & BIT(pte.kind))
+			break;
 		order = pte.fixed == ~0ULL ? 0 :
-			hmm_folio_order(walk, ptep, n, &pte);
-		ret = hmm_fill(walk, walk->addr + (PAGE_SIZE << order),
-			       pte.flags, pte.pfn, order);
-		ptep += 1UL << order;
-		n -= 1UL << order;
+			hmm_folio_order(walk, ptep + i, n - i, pte);
+		size = 1UL << order;
+		entry = walk->bits[pte.kind] | pte.pfn |
+			(u64)order << HMM_PFN_ORDER_SHIFT;
+		done = hmm_put_run_asked(walk, size, entry, hmm_is_page(pte.kind),
+					 pte.kind);
+		hmm_advance(walk, done);
+		if (done < size)
+			return i + done;
 	}
-	return ret;
+	return i;
 }
 
 static int hmm_walk_folios(struct hmm_walk *walk, pmd_t *pmdp, unsigned long n)
 {
 	spinlock_t *ptl; /* of the table */
+	enum hmm_kind kind;
+	unsigned long done;
 	pte_t *ptep;
-	int ret;
 
 	ptep = pte_offset_map_lock(walk->vma->vm_mm, pmdp, walk->addr, &ptl);
 	if (!ptep)
 		return 0;
-	ret = hmm_fill_folios(walk, ptep, n);
+	done = hmm_fill_folios(walk, ptep, n, &kind);
 	pte_unmap_unlock(ptep, ptl);
-	return ret;
+	return done < n ? hmm_stop(walk, kind) : 0;
 }
 
 static int hmm_walk_ptes(struct hmm_walk *walk, pmd_t *pmdp, unsigned long next)
 {
 	unsigned long n = (next - walk->addr) >> PAGE_SHIFT;
-	pte_t *ptep;
-	int ret;
 
+	if (walk->range->max_extents)
+		return hmm_walk_extents(walk, pmdp, n);
 	if (walk->range->flags & HMM_RANGE_FOLIO_ORDER)
 		return hmm_walk_folios(walk, pmdp, n);
-
-	ptep = pte_offset_map(pmdp, walk->addr);
-	/* The table went away: the caller finds what came instead */
-	if (!ptep)
-		return 0;
-	if (walk->range->max_extents)
-		ret = hmm_extend_ptes(walk, ptep, n);
-	else if (!hmm_wide(walk))
-		ret = hmm_update_narrow(walk, ptep, n);
-	else if (walk->reads)
-		ret = hmm_update_ptes(walk, ptep, n);
-	else
-		ret = hmm_write_ptes(walk, ptep, n);
-	pte_unmap(ptep);
-	return ret;
+	return hmm_walk_entries(walk, pmdp, n);
 }
 
 /* ---- Going down ---- */
@@ -638,58 +729,44 @@ static int hmm_walk_pmd(struct hmm_walk *walk, pmd_t *pmdp, unsigned long next)
 	pmd_t pmd = pmdp_get_lockless(pmdp);
 
 	if (pmd_none(pmd) || is_pmd_migration_entry(pmd))
-		return hmm_fill_missing(walk, next);
+		return hmm_fill_alike(walk, next, HMM_HOLE);
 	/* First: what is not present may have any other bit set */
 	if (!pmd_present(pmd))
-		return hmm_fill_error(walk, next);
+		return hmm_fill_alike(walk, next, HMM_ERROR);
 	if (pmd_trans_huge(pmd) || pmd_devmap(pmd)) {
 		if (pmd_protnone(pmd))
-			return hmm_fill_missing(walk, next);
+			return hmm_fill_alike(walk, next, HMM_HOLE);
 		if (pmd_special(pmd))
-			return hmm_fill_special(walk, next);
+			return hmm_fill_alike(walk, next, HMM_SPECIAL);
 		return hmm_fill_leaf(walk, next, pmd_pfn(pmd), pmd_write(pmd),
 				     PMD_SHIFT - PAGE_SHIFT);
 	}
 	if (pmd_bad(pmd))
-		return hmm_fill_error(walk, next);
+		return hmm_fill_alike(walk, next, HMM_ERROR);
 	return hmm_walk_ptes(walk, pmdp, next);
 }
 
-static bool hmm_collided(const struct hmm_range *range)
-{
-	return mmu_interval_check_retry(range->notifier, range->notifier_seq);
-}
-
-/* Between two steps: is there a reason to go no further? */
-static __always_inline int hmm_poll(struct hmm_walk *walk)
-{
-	if (unlikely(!walk->collided && hmm_collided(walk->range))) {
-		trace_hmm_collision(walk->range, walk->addr);
-		return -EBUSY;
-	}
-	if (unlikely(fatal_signal_pending(current)))
-		return -EINTR;
-	cond_resched();
-	return 0;
-}
-
-/* Along a table of PMDs, up to the end of it, of the VMA, or of the range */
+/*
+ * Along a table of PMDs, up to the end of it, of the VMA, or of the range; or until
+ * a fault has dropped the lock that keeps it.
+ */
 static int hmm_walk_pmds(struct hmm_walk *walk)
 {
-	unsigned long end = walk->pmd_end;
 	unsigned long next;
 	int ret;
 
 	do {
-		next = pmd_addr_end(walk->addr, end);
+		next = pmd_addr_end(walk->addr, walk->pmd_end);
 		ret = hmm_walk_pmd(walk, walk->pmdp, next);
 		if (unlikely(ret))
 			return ret;
+		if (unlikely(!walk->pmdp))
+			return 0;
 		walk->pmdp += walk->addr == next;
 		ret = hmm_poll(walk);
 		if (unlikely(ret))
 			return ret;
-	} while (walk->addr < end);
+	} while (walk->addr < walk->pmd_end);
 	walk->pmdp = NULL;
 	return 0;
 }
@@ -701,17 +778,17 @@ static int hmm_walk_pud(struct hmm_walk *walk, p4d_t *p4dp, unsigned long end)
 	pud_t pud = pudp_get(pudp);
 
 	if (pud_none(pud))
-		return hmm_fill_missing(walk, next);
+		return hmm_fill_alike(walk, next, HMM_HOLE);
 	if (!pud_present(pud))
-		return hmm_fill_error(walk, next);
+		return hmm_fill_alike(walk, next, HMM_ERROR);
 	if (pud_trans_huge(pud) || pud_devmap(pud)) {
 		if (pud_special(pud))
-			return hmm_fill_special(walk, next);
+			return hmm_fill_alike(walk, next, HMM_SPECIAL);
 		return hmm_fill_leaf(walk, next, pud_pfn(pud), pud_write(pud),
 				     PUD_SHIFT - PAGE_SHIFT);
 	}
 	if (pud_bad(pud))
-		return hmm_fill_error(walk, next);
+		return hmm_fill_alike(walk, next, HMM_ERROR);
 	walk->pmdp = pmd_offset(pudp, walk->addr);
 	walk->pmd_end = next;
 	return 0;
@@ -725,15 +802,15 @@ static int hmm_walk_tables(struct hmm_walk *walk, unsigned long end)
 	/* Levels that are folded do not end by themselves, but with the one above */
 	end = pgd_addr_end(walk->addr, end);
 	if (pgd_none(pgdp_get(pgdp)))
-		return hmm_fill_missing(walk, end);
+		return hmm_fill_alike(walk, end, HMM_HOLE);
 	if (pgd_bad(pgdp_get(pgdp)))
-		return hmm_fill_error(walk, end);
+		return hmm_fill_alike(walk, end, HMM_ERROR);
 	p4dp = p4d_offset(pgdp, walk->addr);
 	end = p4d_addr_end(walk->addr, end);
 	if (p4d_none(p4dp_get(p4dp)))
-		return hmm_fill_missing(walk, end);
+		return hmm_fill_alike(walk, end, HMM_HOLE);
 	if (p4d_bad(p4dp_get(p4dp)))
-		return hmm_fill_error(walk, end);
+		return hmm_fill_alike(walk, end, HMM_ERROR);
 	return hmm_walk_pud(walk, p4dp, end);
 }
 
@@ -752,7 +829,7 @@ static int hmm_walk_hugetlb(struct hmm_walk *walk, unsigned long end)
 	hugetlb_vma_unlock_read(vma);
 
 	if (!ptep || !pte_present(pte))
-		return hmm_fill_missing(walk, next);
+		return hmm_fill_alike(walk, next, HMM_HOLE);
 	/* huge_pte_write() is the same, but not there without HUGETLB_PAGE */
 	return hmm_fill_leaf(walk, next, pte_pfn(pte), pte_write(pte),
 			     huge_page_order(h));
@@ -773,43 +850,41 @@ static int hmm_walk_vma(struct hmm_walk *walk)
 		walk->vma = vma;
 	}
 	if (!vma)
-		return hmm_fill_error(walk, range->end);
+		return hmm_fill_alike(walk, range->end, HMM_ERROR);
 	if (walk->addr < vma->vm_start)
-		return hmm_fill_error(walk, min(range->end, vma->vm_start));
+		return hmm_fill_alike(walk, min(range->end, vma->vm_start),
+				      HMM_ERROR);
 
 	end = min(range->end, vma->vm_end);
 	/* Can a device have mappings here at all? */
 	if (vma->vm_flags & (VM_IO | VM_PFNMAP))
-		return hmm_fill_special(walk, end);
+		return hmm_fill_alike(walk, end, HMM_SPECIAL);
 	if (!(vma->vm_flags & VM_READ))
-		return hmm_fill_error(walk, end);
+		return hmm_fill_alike(walk, end, HMM_ERROR);
 	if (is_vm_hugetlb_page(vma))
 		return hmm_walk_hugetlb(walk, end);
 	return hmm_walk_tables(walk, end);
 }
 
 /**
- * hmm_walk_on() - walk as far as it goes without a fault
+ * hmm_walk_on() - walk to the end, faults included
  * @walk: begun by hmm_walk_init()
  *
- * Context: The mmap lock is held, or that of walk->vma, which covers the range then.
- * May sleep.
- * Return: 0 at the end of the range; %HMM_WALK_FAULT if walk->addr needs
- * walk->want first; %HMM_WALK_FULL if there is no room for more extents; -EFAULT
- * if a fault would not help; -EBUSY on a collision, -EINTR on a fatal signal.
+ * Context: The mmap lock is held, or that of walk->vma, which covers the range;
+ * walk->fault may exchange one for the other. May sleep.
+ * Return: 0 at the end of the range; %HMM_WALK_FULL if there is no room for more
+ * extents; -EFAULT if a fault would not help; -EBUSY on a collision; -EINTR on a
+ * fatal signal; or what walk->fault returned.
  */
 int hmm_walk_on(struct hmm_walk *walk)
 {
 	int ret = hmm_poll(walk);
 
 	while (!ret && walk->addr < walk->range->end) {
-		if (walk->pmdp) {
-			ret = hmm_walk_pmds(walk);
-			continue;
-		}
 		ret = hmm_walk_vma(walk);
-		/* Down to a table of PMDs is no step yet */
-		if (!ret && !walk->pmdp)
+		if (!ret && walk->pmdp)
+			ret = hmm_walk_pmds(walk);
+		else if (!ret)
 			ret = hmm_poll(walk);
 	}
 	return ret;

@@ -53,25 +53,41 @@
 #include "hmm_internal.h"
 
 /*
- * Bits in which two PTEs of pages of the same kind may differ: those of the
- * pfn, as far as there is memory, and the one that says it has been accessed. 0
- * where a pfn is not simply shifted.
+ * Bits in which two PTEs of pages of the same kind may differ: those of the pfn, as
+ * far as there is memory, and the one that says it has been accessed. 0 where a
+ * pfn is not simply shifted.
  */
 static u64 hmm_pte_varying __ro_after_init;
+
+/* The same for PMDs that are leaves */
+static u64 hmm_pmd_varying __ro_after_init;
+
+/* From two entries that differ in @pfns, and two that differ in the accessed bit */
+static u64 __init hmm_varying(u64 pfns, u64 differs, u64 young)
+{
+	if (differs != pfns << PFN_PTE_SHIFT)
+		return 0;
+	/* What is below the pfn is shifted out with no further ado */
+	return differs | (young & ((1ULL << PFN_PTE_SHIFT) - 1));
+}
 
 static int __init hmm_walk_setup(void)
 {
 	u64 pfns = (1ULL << fls_long(max_pfn)) - 1;
 	pgprot_t prot = vm_get_page_prot(VM_READ);
 	pte_t pte = pfn_pte(0, prot);
-	u64 young = pte_val(pte_mkyoung(pte)) ^ pte_val(pte_mkold(pte));
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+	u64 huge = pfns & ~(u64)(PTRS_PER_PTE - 1);
+	pmd_t pmd = pmd_mkhuge(pfn_pmd(0, prot));
 
-	if ((pte_val(pfn_pte(pfns, prot)) ^ pte_val(pte)) !=
-	    pfns << PFN_PTE_SHIFT)
-		return 0;
-	hmm_pte_varying = pfns << PFN_PTE_SHIFT;
-	/* What is below the pfn is shifted out with no further ado */
-	hmm_pte_varying |= young & ((1ULL << PFN_PTE_SHIFT) - 1);
+	hmm_pmd_varying =
+		hmm_varying(huge, pmd_val(pmd_mkhuge(pfn_pmd(huge, prot))) ^
+				  pmd_val(pmd),
+			    pmd_val(pmd_mkyoung(pmd)) ^ pmd_val(pmd_mkold(pmd)));
+#endif
+	hmm_pte_varying =
+		hmm_varying(pfns, pte_val(pfn_pte(pfns, prot)) ^ pte_val(pte),
+			    pte_val(pte_mkyoung(pte)) ^ pte_val(pte_mkold(pte)));
 	return 0;
 }
 core_initcall(hmm_walk_setup);
@@ -130,7 +146,7 @@ static void hmm_walk_encode(struct hmm_walk *walk,
 }
 
 static noinline void hmm_walk_ask(struct hmm_walk *walk, unsigned long mask,
-			 const struct hmm_encoding *enc)
+				  const struct hmm_encoding *enc)
 {
 	u64 ask_fault = 0, ask_sysmem = 0;
 	unsigned long lacks;
@@ -253,8 +269,8 @@ static void hmm_advance(struct hmm_walk *walk, unsigned long n)
 }
 
 /* Room for one more kind of page; a run that goes on needs none */
-static int hmm_extend(struct hmm_walk *walk, unsigned long n,
-		      enum hmm_kind kind, unsigned long pfn)
+static __always_inline int hmm_extend(struct hmm_walk *walk, unsigned long n,
+				      enum hmm_kind kind, unsigned long pfn)
 {
 	struct hmm_range *range = walk->range;
 	unsigned int flags = hmm_kind_flags[kind];
@@ -493,50 +509,40 @@ static __always_inline u64 hmm_pte_differs(const pte_t *ptep,
 }
 
 /*
- * Entries for the run of PTEs from page @i of @n on, like @first. Returns the
- * page that ends it: another kind, a request for more, or @n.
+ * Entries for @n PTEs. @first is the first one of the run that a PTE belongs to.
+ * Returns how many have a result; *@kind is that of the one that wants more.
  */
-static __always_inline unsigned long
-hmm_put_ptes(const struct hmm_walk *walk, const pte_t *ptep, unsigned long i,
-	     unsigned long n, struct hmm_pte first, bool reads, bool wide)
-{
-	const u64 alarm = walk->alarm[first.kind], fault = walk->needs_fault;
-	const u64 base = walk->bits[first.kind] | (u64)first.pfn << walk->shift;
-	const unsigned int shift = walk->shift;
-	const u64 keep = walk->keep;
-	u64 differs = 0, entry;
-	void *out = walk->out;
-
-	do {
-		entry = base ^ ((differs >> PFN_PTE_SHIFT) << shift);
-		if (!reads)
-			hmm_put(out, i, entry, wide);
-		else if (!hmm_put_asked(out, i, entry, alarm, fault, keep, wide))
-			break;
-		if (++i == n)
-			break;
-		differs = hmm_pte_differs(ptep + i, first);
-	} while (!(differs & first.fixed));
-	return i;
-}
-
-/* Returns how many have a result; *@kind is that of the one that stopped it */
 static __always_inline unsigned long
 hmm_fill_ptes(const struct hmm_walk *walk, const pte_t *ptep, unsigned long n,
 	      enum hmm_kind *kind, bool reads, bool wide)
 {
-	unsigned long i = 0, from;
+	const u64 fault = walk->needs_fault, keep = walk->keep;
+	const unsigned int shift = walk->shift;
+	u64 differs, base, entry, alarm;
+	void *out = walk->out;
 	struct hmm_pte first;
+	unsigned long i = 0;
 
-	do {
+	for (;;) {
 		first = hmm_read_pte(walk, ptep + i);
 		if (unlikely(walk->refused & BIT(first.kind)))
 			break;
-		from = i;
-		i = hmm_put_ptes(walk, ptep, i, n, first, reads, wide);
-		if (i == n)
-			return n;
-	} while (!reads || likely(i != from));
+		base = walk->bits[first.kind] | (u64)first.pfn << shift;
+		alarm = walk->alarm[first.kind];
+		differs = 0;
+		do {
+			entry = base ^ ((differs >> PFN_PTE_SHIFT) << shift);
+			if (!reads)
+				hmm_put(out, i, entry, wide);
+			else if (!hmm_put_asked(out, i, entry, alarm, fault,
+						keep, wide))
+				goto wants;
+			if (++i == n)
+				return n;
+			differs = hmm_pte_differs(ptep + i, first);
+		} while (!(differs & first.fixed));
+	}
+wants:
 	*kind = first.kind;
 	return i;
 }
@@ -724,6 +730,44 @@ static int hmm_walk_ptes(struct hmm_walk *walk, pmd_t *pmdp, unsigned long next)
 
 /* ---- Going down ---- */
 
+/*
+ * Extents for leaves of PMDs, one after the other for as long as they are like the
+ * first, @val, whose page is @pfn.
+ */
+static noinline int hmm_extend_leaves(struct hmm_walk *walk, const pmd_t *pmdp,
+				      u64 val, enum hmm_kind kind,
+				      unsigned long pfn)
+{
+	u64 differs = 0;
+	int ret;
+
+	do {
+		ret = hmm_extend(walk, PTRS_PER_PTE, kind,
+				 pfn ^ (differs >> PFN_PTE_SHIFT));
+		if (ret || walk->pmd_end - walk->addr < PMD_SIZE)
+			return ret;
+		ret = hmm_poll(walk);
+		if (ret)
+			return ret;
+		pmdp++;
+		differs = pmd_val(pmdp_get_lockless((pmd_t *)pmdp)) ^ val;
+	} while (!(differs & ~hmm_pmd_varying));
+	return 0;
+}
+
+static int hmm_fill_pmd(struct hmm_walk *walk, const pmd_t *pmdp, pmd_t pmd,
+			unsigned long next)
+{
+	enum hmm_kind kind = pmd_write(pmd) ? HMM_WRITABLE : HMM_READABLE;
+
+	if (walk->range->max_extents && !(walk->refused & BIT(kind)) &&
+	    next - walk->addr == PMD_SIZE)
+		return hmm_extend_leaves(walk, pmdp, pmd_val(pmd), kind,
+					 pmd_pfn(pmd));
+	return hmm_fill_leaf(walk, next, pmd_pfn(pmd), pmd_write(pmd),
+			     PMD_SHIFT - PAGE_SHIFT);
+}
+
 static int hmm_walk_pmd(struct hmm_walk *walk, pmd_t *pmdp, unsigned long next)
 {
 	pmd_t pmd = pmdp_get_lockless(pmdp);
@@ -738,8 +782,7 @@ static int hmm_walk_pmd(struct hmm_walk *walk, pmd_t *pmdp, unsigned long next)
 			return hmm_fill_alike(walk, next, HMM_HOLE);
 		if (pmd_special(pmd))
 			return hmm_fill_alike(walk, next, HMM_SPECIAL);
-		return hmm_fill_leaf(walk, next, pmd_pfn(pmd), pmd_write(pmd),
-				     PMD_SHIFT - PAGE_SHIFT);
+		return hmm_fill_pmd(walk, pmdp, pmd, next);
 	}
 	if (pmd_bad(pmd))
 		return hmm_fill_alike(walk, next, HMM_ERROR);
@@ -752,17 +795,18 @@ static int hmm_walk_pmd(struct hmm_walk *walk, pmd_t *pmdp, unsigned long next)
  */
 static int hmm_walk_pmds(struct hmm_walk *walk)
 {
-	unsigned long next;
+	unsigned long from, next;
 	int ret;
 
 	do {
-		next = pmd_addr_end(walk->addr, walk->pmd_end);
+		from = walk->addr;
+		next = pmd_addr_end(from, walk->pmd_end);
 		ret = hmm_walk_pmd(walk, walk->pmdp, next);
 		if (unlikely(ret))
 			return ret;
 		if (unlikely(!walk->pmdp))
 			return 0;
-		walk->pmdp += walk->addr == next;
+		walk->pmdp += (walk->addr >> PMD_SHIFT) - (from >> PMD_SHIFT);
 		ret = hmm_poll(walk);
 		if (unlikely(ret))
 			return ret;

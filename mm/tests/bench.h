@@ -71,14 +71,14 @@ static inline void b_settle(void)
 	__cycles;							\
 })
 
-/* @total cycles for @count things, with one decimal */
+/* @total cycles for @count things, with two decimals */
 static inline void b_say(struct kunit *test, const char *name, u64 total, u64 count)
 {
-	u64 tenths = div64_u64(total * 10 + count / 2, count);
-	u32 tenth;
+	u64 value = div64_u64(total * 100 + count / 2, count);
+	u32 part;
 
-	tenths = div_u64_rem(tenths, 10, &tenth);
-	kunit_info(test, "bench: %s %llu.%u cycles", name, tenths, tenth);
+	value = div_u64_rem(value, 100, &part);
+	kunit_info(test, "bench: %s %llu.%02u cycles", name, value, part);
 }
 
 static inline void b_say_n(struct kunit *test, const char *name, unsigned int n,

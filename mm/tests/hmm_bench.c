@@ -33,6 +33,8 @@
 #define B_PAGES		2048
 #define B_REPS		9
 #define B_AT(i)		(B_BASE + ((unsigned long)(i) << PAGE_SHIFT))
+/* Of a row with huge pages: what a call costs is no part of it */
+#define B_HUGE_PAGES	(64UL * PTRS_PER_PTE)
 /* Of a row with faults: 2 tables, and well under a tick */
 #define B_FAULTS	256
 
@@ -349,15 +351,15 @@ static struct b_row b_rows[] = {
 	{ "fault-4k-present", b_map_pages, .def = B_READ },
 	{ "fault-4k-present-write", b_map_pages, .def = B_WRITE },
 	{ "fault-4k-mask", b_map_pages, .mask = B_WRITE, .entry = B_READ },
-	{ "snapshot-thp", b_map_thp },
-	{ "fault-thp-present", b_map_thp, .def = B_READ },
+	{ "snapshot-thp", b_map_thp, .n = B_HUGE_PAGES },
+	{ "fault-thp-present", b_map_thp, .n = B_HUGE_PAGES, .def = B_READ },
 	{ "snapshot-none", b_map_nothing },
 	{ "snapshot-none-table", b_map_table },
 	{ "snapshot-1-page", b_map_pages, .n = 1, .loops = 1000 },
 #ifdef B_EXTRAS
 	{ "snapshot-4k-sticky", b_map_pages, .extra = b_sticky },
 	{ "snapshot-4k-folio-order", b_map_pages, .extra = b_folio_order },
-	{ "snapshot-thp-extents", b_map_thp, .extra = b_extents },
+	{ "snapshot-thp-extents", b_map_thp, .n = B_HUGE_PAGES, .extra = b_extents },
 	{ "snapshot-4k-extents", b_map_pages, .extra = b_extents },
 	{ "snapshot-4k-encoded", b_map_pages, .extra = b_encoded },
 	{ "fault-4k-encoded-mask", b_map_pages, .mask = B_WRITE,

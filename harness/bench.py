@@ -19,8 +19,8 @@ import qemu
 import runs
 import tree
 import verdict as verdicts
-from common import (BUILD, CODE_NAMES, HARNESS, OK, TEST_FAILED, Trouble, building,
-                    have, read_text, run, say, write_if_changed)
+from common import (BUILD, HARNESS, OK, TEST_FAILED, Trouble, building, have,
+                    read_text, run, say, write_if_changed)
 
 # Fixed, so that figures can be compared with those of another day. The kernel
 # chooses its code paths by the CPU's features.
@@ -29,6 +29,9 @@ EXACT = ["-accel", "tcg", "-icount", "shift=0,sleep=off", "-cpu", CPU]
 CROWD = ["-accel", "tcg,thread=multi", "-cpu", CPU]
 CROWD_CPUS = 4
 MEMORY = "2G"
+
+# What is counted on one CPU: a suite, and what the N of its rows NAME/N counts.
+SUITES = {"mmu_notifier_bench": "subscriptions", "hmm_bench": "pages of a range"}
 
 FIGURE = re.compile(r"# ?(?:.*?)bench: (\S+) ([\d.]+) (\S+)\s*$")
 RESULTS = BUILD / "bench.json"
@@ -81,7 +84,8 @@ def figures(text, what):
         match = FIGURE.search(line)
         if match:
             found[match[1]] = (float(match[2]), match[3])
-    if not found or not re.search(r"^ok \d+ ", text, re.M) or re.search(r"^ *not ok", text, re.M):
+    passed = re.search(r"^ok \d+ ", text, re.M)
+    if not found or not passed or re.search(r"^ *not ok", text, re.M):
         raise Trouble(TEST_FAILED, f"no figures of {what}")
     return found
 
@@ -143,28 +147,44 @@ def versions():
     return [*named, f"QEMU CPU model {CPU}, x86-64"]
 
 
+def show(title, lines):
+    say(title)
+    for line in lines:
+        say("  " + line)
+    say()
+
+
+def show_suite(rows, wanted, counted):
+    """Both tables of a suite that was counted on one CPU."""
+    alone = [n for n in rows["ours"] if n in wanted or "/" not in n]
+    show("Instructions (or bytes), one CPU (-icount shift=0):", table(rows, wanted, alone))
+    show(f"Instructions against the number of {counted}:", scale(rows))
+
+
+def merged(suites, kernel):
+    """All figures of one kernel."""
+    return {name: figure for rows in suites.values()
+            for name, figure in rows[kernel].items()}
+
+
 def everything(settings):
-    """Build both, measure both, print one table."""
-    rows, crowd = {}, {}
+    """Build both, measure both, print a table for each suite."""
+    suites, crowd = {suite: {} for suite in SUITES}, {}
     for name, these, config, kind in kernels(settings):
         build(these, config, kind)
-        rows[name] = boot(these, config, "mmu_notifier_bench", EXACT, 1)
+        for suite, rows in suites.items():
+            rows[name] = boot(these, config, suite, EXACT, 1)
         crowd[name] = boot(these, config, "mmu_notifier_crowd", CROWD, CROWD_CPUS)
-    wanted = targets()
-    alone = [n for n in rows["ours"] if n in wanted or "/" not in n]
-    for title, lines in (
-            ("Built and run with:", versions()),
-            ("Instructions (or bytes), one CPU (-icount shift=0):", table(rows, wanted, alone)),
-            ("Instructions against the number of subscriptions:", scale(rows)),
-            (f"Operations a ms against the CPUs at work, of {CROWD_CPUS} virtual ones on "
-             f"{os.cpu_count()} real ones; ratios count:", scale(crowd))):
-        say(title)
-        for line in lines:
-            say("  " + line)
-        say()
-    write_if_changed(RESULTS, (json.dumps({"versions": versions(), "exact": rows,
+    wanted, ours = targets(), merged(suites, "ours")
+    show("Built and run with:", versions())
+    for suite, rows in suites.items():
+        show_suite(rows, wanted, SUITES[suite])
+    show(f"Operations a ms against the CPUs at work, of {CROWD_CPUS} virtual ones on "
+         f"{os.cpu_count()} real ones; ratios count:", scale(crowd))
+    exact = {kernel: merged(suites, kernel) for kernel in ("stock", "ours")}
+    write_if_changed(RESULTS, (json.dumps({"versions": versions(), "exact": exact,
                                            "crowd": crowd}, indent=1) + "\n").encode())
-    left = missed(rows["ours"], wanted)
+    left = missed(ours, wanted)
     for name in left:
         say(f"MISSED: {name}")
     say(f"{len(wanted) - len(left)} of {len(wanted)} targets met; {RESULTS}")

@@ -216,6 +216,12 @@ static void b_map_table(struct kunit *test)
 					 MADV_DONTNEED), 0);
 }
 
+static pmd_t *b_pmdp(struct mm_struct *mm, unsigned long addr)
+{
+	return pmd_offset(pud_offset(p4d_offset(pgd_offset(mm, addr), addr), addr),
+			  addr);
+}
+
 static void b_map_thp(struct kunit *test)
 {
 	struct b_env *b = test->priv;
@@ -233,6 +239,24 @@ static void b_map_thp(struct kunit *test)
 	/* Each has brought a huge page */
 	KUNIT_ASSERT_EQ(test, get_mm_counter(b->mm, MM_ANONPAGES),
 			faults * PTRS_PER_PTE);
+}
+
+/* Huge pages mapped by small entries: pages in order, each part of a large folio */
+static void b_map_split(struct kunit *test)
+{
+	struct b_env *b = test->priv;
+	struct vm_area_struct *vma;
+	unsigned long i;
+
+	b_map_thp(test);
+	/* Or khugepaged puts together what is taken apart here */
+	KUNIT_ASSERT_EQ(test, do_madvise(b->mm, B_BASE, b->n << PAGE_SHIFT,
+					 MADV_NOHUGEPAGE), 0);
+	mmap_write_lock(b->mm);
+	vma = vma_lookup(b->mm, B_BASE);
+	for (i = 0; i < b->n; i += PTRS_PER_PTE)
+		split_huge_pmd(vma, b_pmdp(b->mm, B_AT(i)), B_AT(i));
+	mmap_write_unlock(b->mm);
 }
 
 /* ---- The walk, everything there ---- */
@@ -351,6 +375,7 @@ static struct b_row b_rows[] = {
 	{ "fault-4k-present", b_map_pages, .def = B_READ },
 	{ "fault-4k-present-write", b_map_pages, .def = B_WRITE },
 	{ "fault-4k-mask", b_map_pages, .mask = B_WRITE, .entry = B_READ },
+	{ "snapshot-4k-ordered", b_map_split },
 	{ "snapshot-thp", b_map_thp, .n = B_HUGE_PAGES },
 	{ "fault-thp-present", b_map_thp, .n = B_HUGE_PAGES, .def = B_READ },
 	{ "snapshot-none", b_map_nothing },
@@ -361,6 +386,8 @@ static struct b_row b_rows[] = {
 	{ "snapshot-4k-folio-order", b_map_pages, .extra = b_folio_order },
 	{ "snapshot-thp-extents", b_map_thp, .n = B_HUGE_PAGES, .extra = b_extents },
 	{ "snapshot-4k-extents", b_map_pages, .extra = b_extents },
+	{ "snapshot-4k-ordered-extents", b_map_split, .extra = b_extents },
+	{ "snapshot-4k-ordered-folio-order", b_map_split, .extra = b_folio_order },
 	{ "snapshot-4k-encoded", b_map_pages, .extra = b_encoded },
 	{ "fault-4k-encoded-mask", b_map_pages, .mask = B_WRITE,
 	  .extra = b_encoded_requests },

@@ -499,6 +499,7 @@ static u64 b_faults_bare(struct kunit *test, unsigned long def)
 	struct vm_area_struct *vma;
 	struct b_env *b = test->priv;
 	vm_fault_t fault = 0;
+	bool failed;
 	u64 t;
 
 	if (def == B_WRITE)
@@ -509,7 +510,8 @@ static u64 b_faults_bare(struct kunit *test, unsigned long def)
 	b_after_tick();
 	t = b_count(B_FAULTS, fault |= handle_mm_fault(vma, B_AT(2 * i), flags, NULL));
 	mmap_read_unlock(b->mm);
-	KUNIT_ASSERT_EQ(test, fault & VM_FAULT_ERROR, 0);
+	failed = fault & VM_FAULT_ERROR;
+	KUNIT_ASSERT_FALSE(test, failed);
 	return t;
 }
 

@@ -84,6 +84,7 @@ struct r_page {
 	unsigned int order;	/* of the entry that maps it */
 	bool plain;		/* by a PTE, and neither the zero page nor a device's */
 	unsigned long pfn;
+	u64 rest;		/* of its PTE, but for the pfn and the accessed bit */
 	struct folio *folio;	/* whose references count; or NULL */
 	int refs;
 };
@@ -132,10 +133,14 @@ struct r_world {
 	struct work_struct arrive;
 };
 
-#define r_expect(w, condition, fmt, ...)				\
-	KUNIT_EXPECT_TRUE_MSG((w)->test, condition,			\
-			      "seed=%llu call %u: " fmt, (w)->seed,	\
-			      (w)->nr_calls, ##__VA_ARGS__)
+#define r_expect(world, condition, fmt, ...)				\
+do {									\
+	const struct r_world *__w = (world);				\
+									\
+	KUNIT_EXPECT_TRUE_MSG(__w->test, condition,			\
+			      "seed=%llu call %u: " fmt, __w->seed,	\
+			      __w->nr_calls, ##__VA_ARGS__);		\
+} while (0)
 
 static u32 r_rnd(struct r_world *w, u32 below)
 {
@@ -176,6 +181,7 @@ static void r_look_pte(struct r_page *p, pte_t pte)
 	}
 	r_leaf(p, pte_pfn(pte), pte_write(pte), 0);
 	p->plain = true;
+	p->rest = pte_val(pte_mkold(pte)) ^ pte_val(pfn_pte(p->pfn, __pgprot(0)));
 	p->folio = pfn_folio(pte_pfn(pte));
 }
 
@@ -266,7 +272,7 @@ static bool r_same(const struct r_page *a, const struct r_page *b)
 }
 
 /* Can all of these 2^order pages be taken as one piece of a folio? */
-static bool r_one_piece(const struct r_page *p, unsigned int order)
+static bool r_one_piece(const struct r_page *p, unsigned int order, bool exact)
 {
 	unsigned long k;
 
@@ -274,14 +280,18 @@ static bool r_one_piece(const struct r_page *p, unsigned int order)
 		return false;
 	for (k = 0; k < 1UL << order; k++)
 		if (!p[k].plain || p[k].vma != p->vma || p[k].flags != p->flags ||
-		    p[k].folio != p->folio || p[k].pfn != p->pfn + k)
+		    p[k].folio != p->folio || p[k].pfn != p->pfn + k ||
+		    (exact && p[k].rest != p->rest))
 			return false;
 	return true;
 }
 
-/* The order to report for page @i, if that of its folio counts */
+/*
+ * The order to report for page @i, if that of its folio counts: of the largest
+ * piece with equal permissions, or with PTEs that are @exact in all else, too
+ */
 static unsigned int r_folio_order(const struct r_page *pages, unsigned long i,
-				  const struct r_call *c)
+				  const struct r_call *c, bool exact)
 {
 	unsigned int order = PMD_SHIFT - PAGE_SHIFT;
 	unsigned long head;
@@ -292,7 +302,7 @@ static unsigned int r_folio_order(const struct r_page *pages, unsigned long i,
 	for (; order; order--) {
 		head = i & ~((1UL << order) - 1);
 		if (head >= c->first && head + (1UL << order) <= c->first + c->n &&
-		    r_one_piece(&pages[head], order))
+		    r_one_piece(&pages[head], order, exact))
 			return order;
 	}
 	return 0;
@@ -419,7 +429,8 @@ static void r_encoding(struct r_world *w, struct hmm_encoding *enc)
 /* ---- Injected entries ---- */
 
 /* A PTE that is there, or may be; NULL where something huge is */
-static pte_t *r_lock_pte(struct r_world *w, unsigned long i, spinlock_t **ptl)
+static inline pte_t *r_lock_pte(struct r_world *w, unsigned long i,
+				spinlock_t **ptl)
 {
 	pmd_t *pmdp = r_pmdp(w, r_at(i));
 
@@ -679,25 +690,28 @@ static void r_populate_huge(struct r_world *w, unsigned long i, unsigned long en
 	}
 }
 
-/* Entries that the kernel knows how to handle, in places where it would put them */
-static pte_t r_alter_pte(struct r_world *w, pte_t pte)
+/*
+ * Entries that the kernel knows how to handle, in places where it would put them.
+ * @how is the same for a run of pages.
+ */
+static pte_t r_alter_pte(struct r_world *w, pte_t pte, u32 how)
 {
 	if (pte_none(pte))
 		return r_once_in(w, 64) ? make_pte_marker(PTE_MARKER_POISONED) : pte;
 	if (!pte_present(pte) || pte_special(pte))
 		return pte;
-	switch (r_rnd(w, 5)) {
+	switch (how) {
 	case 0:
 		return pte_wrprotect(pte);
 	case 1:
 		return pte_mkold(pte);
 	case 2:
-		return pte_mkyoung(pte);
+		return pte_mkclean(pte);
 	case 3:
 		return IS_ENABLED(CONFIG_NUMA_BALANCING) ?
 		       pte_modify(pte, PAGE_NONE) : pte;
 	default:
-		return pte;
+		return pte_mkyoung(pte);
 	}
 }
 
@@ -718,31 +732,62 @@ static void r_alter_pmd(struct r_world *w, unsigned long i, pmd_t *pmdp)
 #endif
 }
 
-/* Runs of pages that are altered, and single ones */
+static void r_alter_page(struct r_world *w, unsigned long i, u32 how)
+{
+	pmd_t *pmdp = r_pmdp(w, r_at(i));
+	spinlock_t *ptl; /* of the table */
+	pte_t *ptep;
+
+	if (!pmdp || !vma_lookup(w->mm, r_at(i)))
+		return;
+	if (pmd_leaf(pmdp_get_lockless(pmdp)) && r_once_in(w, 200))
+		r_alter_pmd(w, i, pmdp);
+	ptep = r_lock_pte(w, i, &ptl);
+	if (!ptep)
+		return;
+	set_pte_at(w->mm, r_at(i), ptep, r_alter_pte(w, ptep_get(ptep), how));
+	pte_unmap_unlock(ptep, ptl);
+}
+
+/* Runs of pages that are altered, one over the other, and single ones */
 static void r_alter(struct r_world *w)
 {
 	unsigned int n = r_rnd(w, 200);
-	unsigned long i;
-	spinlock_t *ptl; /* of the table */
-	pte_t *ptep;
-	pmd_t *pmdp;
+	unsigned long i, end;
+	u32 how;
 
 	mmap_read_lock(w->mm);
 	while (n--) {
 		i = r_rnd(w, R_PAGES);
-		pmdp = r_pmdp(w, r_at(i));
-		if (!pmdp || !vma_lookup(w->mm, r_at(i)))
-			continue;
-		if (pmd_leaf(pmdp_get_lockless(pmdp)) && r_once_in(w, 40))
-			r_alter_pmd(w, i, pmdp);
-		ptep = r_lock_pte(w, i, &ptl);
-		if (!ptep)
-			continue;
-		set_pte_at(w->mm, r_at(i), ptep, r_alter_pte(w, ptep_get(ptep)));
-		pte_unmap_unlock(ptep, ptl);
+		end = min(R_PAGES, i + 1 + r_rnd(w, 1U << r_rnd(w, 8)));
+		for (how = r_rnd(w, 5); i < end; i++)
+			r_alter_page(w, i, how);
 	}
 	flush_tlb_mm(w->mm);
 	mmap_read_unlock(w->mm);
+}
+
+/* Parts of large folios, at addresses that are not aligned as they are */
+static void r_populate_odd(struct r_world *w, unsigned long i, unsigned long end)
+{
+	struct vm_area_struct *vma;
+	struct folio *folio;
+	unsigned long k;
+
+	mmap_write_lock(w->mm);
+	vma = vma_lookup(w->mm, r_at(i));
+	while (i < end) {
+		folio = folio_alloc(GFP_USER | __GFP_ZERO, 1 + r_rnd(w, 5));
+		if (!folio)
+			break;
+		k = r_rnd(w, folio_nr_pages(folio));
+		i += r_rnd(w, 4);
+		for (; i < end && k < folio_nr_pages(folio); i++, k++)
+			if (vm_insert_page(vma, r_at(i), folio_page(folio, k)))
+				break;
+		folio_put(folio);
+	}
+	mmap_write_unlock(w->mm);
 }
 
 /* A VMA from page @i on, up to @end */
@@ -760,7 +805,9 @@ static void r_make_vma(struct r_world *w, unsigned long i, unsigned long end)
 		r_make_pageless(w, start);
 		return;
 	}
-	if (IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) && r_once_in(w, 2)) {
+	if (IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) && r_once_in(w, 6)) {
+		r_populate_odd(w, i, min(end, i + 100));
+	} else if (IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) && r_once_in(w, 2)) {
 		r_expect(w, !do_madvise(w->mm, start, len, MADV_HUGEPAGE),
 			 "no huge pages");
 		r_populate_huge(w, i, end);
@@ -805,7 +852,7 @@ static void r_choose_range(struct r_world *w, struct r_call *c)
 
 	mid = r_once_in(w, 2) ? PTRS_PER_PTE * r_rnd(w, R_PMDS + 1) :
 				r_rnd(w, R_PAGES);
-	c->first = mid - min(mid, (unsigned long)r_rnd(w, n + 1));
+	c->first = mid - min_t(unsigned long, mid, r_rnd(w, n + 1));
 	c->first = min(c->first, R_PAGES - 1);
 	c->n = min(n, R_PAGES - c->first);
 }
@@ -954,18 +1001,22 @@ static void r_snapshot_extents(struct r_world *w, const struct r_call *c)
 	} while (at < c->first + c->n);
 }
 
-static unsigned int r_order(const struct r_page *pages, unsigned long i,
-			    const struct r_call *c)
+/* Is it the right entry for page @i, whose order may be told in two ways? */
+static bool r_entry_is(struct r_world *w, const struct r_call *c, unsigned long i)
 {
-	return c->flags & HMM_RANGE_FOLIO_ORDER ? r_folio_order(pages, i, c) :
-						  pages[i].order;
+	const struct r_page *p = &w->after[i];
+	u64 old = w->old[i - c->first], got = r_get(w, c, i - c->first);
+
+	if (!(c->flags & HMM_RANGE_FOLIO_ORDER))
+		return got == r_entry(c, p, p->order, old);
+	return got == r_entry(c, p, r_folio_order(w->after, i, c, false), old) ||
+	       got == r_entry(c, p, r_folio_order(w->after, i, c, true), old);
 }
 
 static void r_snapshot_entries(struct r_world *w, const struct r_call *c)
 {
 	struct hmm_range range = r_range(w, c);
 	unsigned long k, i;
-	u64 want;
 	int ret;
 
 	r_fill(w, c);
@@ -975,10 +1026,10 @@ static void r_snapshot_entries(struct r_world *w, const struct r_call *c)
 	r_check_canaries(w, c);
 	for (k = 0; k < c->n && w->test->status == KUNIT_SUCCESS; k++) {
 		i = c->first + k;
-		want = r_entry(c, &w->after[i], r_order(w->after, i, c), w->old[k]);
-		r_expect(w, r_get(w, c, k) == want,
+		r_expect(w, r_entry_is(w, c, i),
 			 "page %lu of %lu+%lu, kind %d, flags %x: %llx for %llx", i,
-			 c->first, c->n, c->kind, c->flags, r_get(w, c, k), want);
+			 c->first, c->n, c->kind, c->flags, r_get(w, c, k),
+			 r_entry(c, &w->after[i], w->after[i].order, w->old[k]));
 	}
 }
 
@@ -1144,7 +1195,8 @@ static void r_check_pages(struct r_world *w, const struct r_call *c,
 			 "page %lu was not asked for: %x, %lx/%u, now %x, %lx/%u", i,
 			 was->flags, was->pfn, was->order, is->flags, is->pfn,
 			 is->order);
-		if (r_same(was, is) && !r_beside(w, c, o, i))
+		/* A large folio loses those of its pages that are copied */
+		if (r_same(was, is) && is->folio && !folio_test_large(is->folio))
 			r_expect(w, was->refs == is->refs,
 				 "page %lu: %d references, were %d", i, is->refs,
 				 was->refs);
@@ -1271,7 +1323,7 @@ static void r_avoid_errors(struct r_world *w, struct r_call *c)
 		if (!r_lacks(own, w->before[i].flags) || !r_predict_page(w, i, own))
 			continue;
 		if (i > c->first)
-			c->n = i - c->first;
+			c->n = i - c->first; /* and the loop ends */
 		else
 			c->def = 0;
 	}

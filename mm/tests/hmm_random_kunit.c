@@ -71,7 +71,7 @@ MODULE_PARM_DESC(seed, "of the first world; 0: any");
 
 static unsigned int worlds = 32;
 module_param(worlds, uint, 0444);
-MODULE_PARM_DESC(worlds, "how many in each case");
+MODULE_PARM_DESC(worlds, "how many to fault in; four times as many snapshots");
 
 static unsigned int calls = 24;
 module_param(calls, uint, 0444);
@@ -767,25 +767,41 @@ static void r_alter(struct r_world *w)
 	mmap_read_unlock(w->mm);
 }
 
-/* Parts of large folios, at addresses that are not aligned as they are */
+/* Pages @k and on of a large folio, from page @i to @end; returns the next */
+static unsigned long r_map_folio(struct r_world *w, struct vm_area_struct *vma,
+				 unsigned int order, unsigned long k,
+				 unsigned long i, unsigned long end)
+{
+	struct folio *folio = folio_alloc(GFP_USER | __GFP_ZERO, order);
+
+	if (!folio)
+		return end;
+	for (; i < end && k < folio_nr_pages(folio); i++, k++)
+		if (vm_insert_page(vma, r_at(i), folio_page(folio, k)))
+			break;
+	folio_put(folio);
+	return i;
+}
+
+/*
+ * Large folios: parts of them, at addresses that are not aligned as they are; or
+ * all of each, from the top down, which is how the allocator deals them out.
+ */
 static void r_populate_odd(struct r_world *w, unsigned long i, unsigned long end)
 {
+	unsigned int order = 1 + r_rnd(w, 5);
+	unsigned long n = 1UL << order;
 	struct vm_area_struct *vma;
-	struct folio *folio;
-	unsigned long k;
 
 	mmap_write_lock(w->mm);
 	vma = vma_lookup(w->mm, r_at(i));
-	while (i < end) {
-		folio = folio_alloc(GFP_USER | __GFP_ZERO, 1 + r_rnd(w, 5));
-		if (!folio)
-			break;
-		k = r_rnd(w, folio_nr_pages(folio));
-		i += r_rnd(w, 4);
-		for (; i < end && k < folio_nr_pages(folio); i++, k++)
-			if (vm_insert_page(vma, r_at(i), folio_page(folio, k)))
-				break;
-		folio_put(folio);
+	if (r_once_in(w, 2)) {
+		while (i < end)
+			i = r_map_folio(w, vma, order, r_rnd(w, n),
+					i + r_rnd(w, 4), end);
+	} else {
+		for (end = ALIGN_DOWN(end, n); end >= i + n; end -= n)
+			r_map_folio(w, vma, order, 0, end - n, end);
 	}
 	mmap_write_unlock(w->mm);
 }
@@ -1421,15 +1437,15 @@ static void r_exit(struct kunit *test)
 	kvfree(w->room);
 }
 
-static void r_run(struct kunit *test, void (*fn)(struct r_world *w))
+static void r_run(struct kunit *test, void (*fn)(struct r_world *w),
+		  unsigned int count)
 {
 	u64 first = seed ?: get_random_u32();
 	struct r_world *w = test->priv;
 	unsigned int n;
 
-	kunit_info(test, "hmm_random_kunit.seed=%llu hmm_random_kunit.worlds=%u",
-		   first, worlds);
-	for (n = 0; n < worlds && test->status == KUNIT_SUCCESS; n++) {
+	kunit_info(test, "hmm_random_kunit.seed=%llu: %u worlds", first, count);
+	for (n = 0; n < count && test->status == KUNIT_SUCCESS; n++) {
 		r_make_world(w, first + n);
 		fn(w);
 	}
@@ -1437,12 +1453,13 @@ static void r_run(struct kunit *test, void (*fn)(struct r_world *w))
 
 static void snapshots(struct kunit *test)
 {
-	r_run(test, r_snapshots);
+	/* They are quick */
+	r_run(test, r_snapshots, worlds > 1 ? 4 * worlds : worlds);
 }
 
 static void faults(struct kunit *test)
 {
-	r_run(test, r_faults);
+	r_run(test, r_faults, worlds);
 }
 
 static struct kunit_case random_cases[] = {

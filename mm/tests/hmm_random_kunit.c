@@ -213,6 +213,7 @@ static void r_look_pmd(struct r_world *w, struct r_page *p, unsigned long addr,
 		r_look_table(w, p, addr, pmdp);
 		return;
 	}
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
 	p->order = PMD_SHIFT - PAGE_SHIFT;
 	if (pmd_protnone(pmd))
 		return;
@@ -220,6 +221,7 @@ static void r_look_pmd(struct r_world *w, struct r_page *p, unsigned long addr,
 	       pmd_write(pmd), PMD_SHIFT - PAGE_SHIFT);
 	if (!is_huge_zero_pmd(pmd))
 		p->folio = pfn_folio(p->pfn);
+#endif
 }
 
 static pmd_t *r_pmdp(struct r_world *w, unsigned long addr)

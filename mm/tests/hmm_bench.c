@@ -216,7 +216,7 @@ static void b_map_table(struct kunit *test)
 					 MADV_DONTNEED), 0);
 }
 
-static pmd_t *b_pmdp(struct mm_struct *mm, unsigned long addr)
+static __maybe_unused pmd_t *b_pmdp(struct mm_struct *mm, unsigned long addr)
 {
 	return pmd_offset(pud_offset(p4d_offset(pgd_offset(mm, addr), addr), addr),
 			  addr);

@@ -1139,6 +1139,35 @@ static void mn_list_release(struct mmu_notifier_subscriptions *subs,
 	synchronize_srcu(&mn_srcu);
 }
 
+/*
+ * Call release of those whom the bracket of the exit has hit. It is a walk like
+ * that of a bracket: a subscription may leave meanwhile, and who leaves waits for
+ * its own call. Nothing else waits for a release that takes long, least of all
+ * the subscribers of other mms: a read section of SRCU would make them.
+ */
+static void mn_walk_releases(struct mmu_notifier_subscriptions *subs,
+			     struct mmu_notifier_range *range)
+{
+	struct mn_walk walk = { .range = range };
+	struct mmu_interval_notifier *ini;
+
+	spin_lock(&subs->lock);
+	walk.cursor = mn_first(subs, range);
+	hlist_add_head(&walk.node, &subs->walks);
+	while ((ini = walk.cursor)) {
+		walk.cursor = mn_next(range, ini);
+		if (!ini->ops->release)
+			continue;
+		ini->calls++;
+		spin_unlock(&subs->lock);
+		ini->ops->release(ini);
+		spin_lock(&subs->lock);
+		mn_call_over(subs, ini);
+	}
+	__hlist_del(&walk.node);
+	spin_unlock(&subs->lock);
+}
+
 /* Interval subscriptions hear of the exit as of a change to everything */
 static void mn_itree_release(struct mmu_notifier_subscriptions *subs,
 			     struct mm_struct *mm)
@@ -1151,6 +1180,7 @@ static void mn_itree_release(struct mmu_notifier_subscriptions *subs,
 	mn_itree_start(subs, &range);
 	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
 	mn_unrecord(subs, &range);
+	mn_walk_releases(subs, &range);
 }
 
 /*

@@ -210,8 +210,14 @@ struct mmu_notifier {
  *	has been started, and in that order. Waits for the device; on return it
  *	must not reach the old pages any more. May sleep iff the range of its
  *	start was blockable. The finish belongs to the driver again.
+ * @release: Optional. The address space goes away: called once, when the
+ *	invalidation with MMU_NOTIFY_RELEASE is over, and before the pages are
+ *	freed. Nothing is held, no invalidation is open; nobody uses the mm any
+ *	more. May sleep, and wait for whoever does not wait for the exit. Not
+ *	called on a subscription that has been removed;
+ *	mmu_interval_notifier_remove() waits for it as for the others.
  *
- * Either @invalidate, or the other two.
+ * Either @invalidate, or @invalidate_start and @invalidate_finish.
  */
 struct mmu_interval_notifier_ops {
 	bool (*invalidate)(struct mmu_interval_notifier *ini,
@@ -222,6 +228,7 @@ struct mmu_interval_notifier_ops {
 				 unsigned long cur_seq,
 				 struct mmu_interval_notifier_finish **finish);
 	void (*invalidate_finish)(struct mmu_interval_notifier_finish *finish);
+	void (*release)(struct mmu_interval_notifier *ini);
 };
 
 /**

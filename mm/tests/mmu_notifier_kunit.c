@@ -672,6 +672,9 @@ struct t_ini {
 	bool map_held;
 	struct t_gate gate;	/* before the sequence value is set */
 	struct t_gate late_gate;
+	bool releases;
+	atomic_t released;
+	struct t_gate release_gate;
 	/* two passes */
 	bool two;
 	bool whole;		/* the first pass does it all */
@@ -702,6 +705,21 @@ static bool t_ini_invalidate(struct mmu_interval_notifier *ini,
 
 static const struct mmu_interval_notifier_ops ini_ops = {
 	.invalidate = t_ini_invalidate,
+};
+
+static void t_ini_release(struct mmu_interval_notifier *ini)
+{
+	struct t_ini *s = container_of(ini, struct t_ini, ini);
+
+	s->map_held = t_map_held();
+	t_log(s->e, 'r', s->id);
+	atomic_inc(&s->released);
+	t_gate_pass(&s->release_gate, true);
+}
+
+static const struct mmu_interval_notifier_ops release_ops = {
+	.invalidate = t_ini_invalidate,
+	.release = t_ini_release,
 };
 
 /* What the second pass needs of the first */
@@ -764,6 +782,7 @@ static struct t_ini *t_ini(struct kunit *test, unsigned int id)
 	s->id = id;
 	t_gate_init(&s->gate);
 	t_gate_init(&s->late_gate);
+	t_gate_init(&s->release_gate);
 	t_gate_init(&s->finish_gate);
 	return s;
 }
@@ -786,7 +805,9 @@ static void op_insert(struct t_op *op)
 	struct t_ini *s = op->arg;
 
 	op->ret = mmu_interval_notifier_insert(&s->ini, s->e->mm, s->at, s->len,
-					       s->two ? &two_ops : &ini_ops);
+					       s->two ? &two_ops :
+					       s->releases ? &release_ops :
+					       &ini_ops);
 }
 
 static void op_remove(struct t_op *op)
@@ -826,6 +847,17 @@ static struct t_ini *t_insert_two(struct kunit *test, unsigned int id,
 {
 	struct t_ini *s = t_ini_two(test, id);
 
+	t_reinsert(test, s, start, end);
+	return s;
+}
+
+/* As t_insert(), to be told of the exit when its bracket is over */
+static struct t_ini *t_insert_releasing(struct kunit *test, unsigned int id,
+					unsigned long start, unsigned long end)
+{
+	struct t_ini *s = t_ini(test, id);
+
+	s->releases = true;
 	t_reinsert(test, s, start, end);
 	return s;
 }
@@ -1721,6 +1753,50 @@ static void exit_during_remove(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, hits(s), 1);
 	KUNIT_EXPECT_EQ(test, hits(neighbour), 1);
 	t_remove(test, neighbour);
+}
+
+/* Every invalidation comes before the first release, and lists come last */
+static void interval_release_order(struct kunit *test)
+{
+	struct t_ini *first = t_insert_releasing(test, 0, 0, PG(1));
+	struct t_ini *plain = t_insert(test, 1, PG(1), PG(2));
+	struct t_ini *last = t_insert_releasing(test, 2, PG(1), PG(4));
+	struct t_list *l = t_register(test, 3, &full_ops);
+
+	t_log_take();
+	t_exit_mm(test);
+	EXPECT_LOG(test, "i0 i1 i2 r0 r2 R3 ");
+	KUNIT_EXPECT_FALSE(test, first->map_held);
+	t_remove(test, first);
+	t_remove(test, plain);
+	t_remove(test, last);
+	EXPECT_LOG(test, "");
+	t_unregister(test, l);
+}
+
+/*
+ * While one is being released no bracket is open. To remove that one is to wait;
+ * the next one can be removed at once, and is not called any more.
+ */
+static void remove_in_release(struct kunit *test)
+{
+	struct t_ini *s = t_insert_releasing(test, 0, 0, PG(2));
+	struct t_ini *next = t_insert_releasing(test, 1, PG(1), PG(2));
+	struct t_op *exit, *remove;
+
+	t_gate_arm(&s->release_gate);
+	exit = t_exit_mm_start(test);
+	ASSERT_ENTERED(test, &s->release_gate);
+	KUNIT_EXPECT_FALSE(test, t_collided(next, t_read(test, next)));
+	remove = t_start(test, op_remove, s);
+	EXPECT_WAITS(test, remove);
+	t_remove(test, next);
+	EXPECT_WAITS(test, exit);
+	t_gate_open(&s->release_gate);
+	ASSERT_RETURNED(test, remove);
+	ASSERT_RETURNED(test, exit);
+	KUNIT_EXPECT_EQ(test, atomic_read(&s->released), 1);
+	KUNIT_EXPECT_EQ(test, atomic_read(&next->released), 0);
 }
 
 /* ==== Subscribing while brackets are in flight ==== */
@@ -3994,6 +4070,8 @@ static struct kunit_case mmu_notifier_cases[] = {
 	KUNIT_CASE(unregister_waits_for_exit),
 	KUNIT_CASE(exit_waits_for_callbacks),
 	KUNIT_CASE(exit_during_remove),
+	KUNIT_CASE(interval_release_order),
+	KUNIT_CASE(remove_in_release),
 	KUNIT_CASE_PARAM(subscribing_waits, holder_gen_params),
 	KUNIT_CASE(later_inserts_do_not_wait),
 	KUNIT_CASE(first_ones_together),

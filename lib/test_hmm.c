@@ -3,71 +3,58 @@
  * A device that works on a process's memory, made of nothing but software.
  *
  * Opening /dev/hmm_dmirrorN gives the device a *shadow* of the opener's address
- * space: an empty page table of the device's own. READ and WRITE run as device
- * accesses: each page goes through the shadow table; the first one that is not
- * there, or may not be written, stops the access and makes a *batch*: the rest
- * of the run is faulted in with hmm_range_fault() and entered in the table, and
- * the access goes on where it stopped. SNAPSHOT reports what the CPU has mapped
+ * space: a mirror (mm/hmm_mirror.c) with an empty page table of the device's own.
+ * READ and WRITE run as device accesses: each page goes through the shadow table;
+ * the first one that is not there, or may not be written, stops the access and
+ * makes a *batch*: the rest of the run is faulted in and entered in the table,
+ * and the access goes on where it stopped. SNAPSHOT reports what the CPU has mapped
  * and enters nothing.
  *
  * Why an entry may be trusted
  *
  * The shadow holds no page references. An entry stands for "the CPU's page
- * table maps this page here, with at least this permission". That stays true
- * as long as no invalidation has touched the address, and one subscription
- * over the whole address space sees them all: the callback takes the entry out
- * before the CPU's page table changes. All uses of an entry happen under
- * shadow->lock, which the callback needs, so that a page in use by the device
- * cannot go away under it:
- *
- *	device				CPU
- *
- *	read_begin() -> seq
- *	hmm_range_fault() -> pfn
- *					invalidate: lock, set_seq, erase, unlock
- *					page table changes, page is freed
- *	lock
- *	read_retry(seq): true
- *	unlock, start again		(the pfn is never looked at)
- *
- * and, with the callback after the commit, erase finds the entry and takes it
- * out while the page is still mapped.
+ * table maps this page here, with at least this permission". It is entered under
+ * shadow->lock, free of collisions, and shadow_invalidate() mends it before that
+ * stops being true: it takes out the entry, or its permission to write if the
+ * page stays. All uses of an entry happen under shadow->lock, too, so that a page
+ * in use by the device cannot go away under it.
  *
  * What the device wrote
  *
  * No CPU page-table entry tells that the device wrote to a page, so the shadow
  * remembers (SHADOW_DIRTY) and hands the news on with folio_mark_dirty() when
- * the entry goes: in the callback, that is before the CPU unmaps or cleans
- * the page, and at the latest when the file is closed. The CPU's mapping keeps
+ * the entry goes or loses its permission: in the callback, that is before the CPU
+ * unmaps or cleans the page, and at the latest when the file is closed. The CPU's mapping keeps
  * the page from being truncated meanwhile, which is why no folio lock is needed.
  *
  * Lock order
  *
- *	mmap_lock
- *	  the core's locks around an invalidation (i_mmap_rwsem, folio lock, ...)
- *	    __mmu_notifier_invalidate_range_start_map (lockdep)
- *	      shadow->lock
- *	        the XArray's own spinlock
- *	        what folio_mark_dirty() takes (spinlocks)
+ *	shadow->lock			see DOC: Locking of mirrors
+ *	  the XArray's own spinlock
+ *	  what folio_mark_dirty() takes (spinlocks)
  *
- * Reclaim may wait for shadow->lock through the callback. Nothing may therefore
- * be allocated under it with a right to reclaim, and no user memory be touched:
- * data passes through a buffer of the kernel's.
+ * No user memory may be touched under it: data passes through a buffer of the
+ * kernel's.
+ *
+ * What invalidations did to the entries that they met is counted for each event,
+ * in the module parameter "invalidations".
  */
+#include <linux/atomic.h>
 #include <linux/cdev.h>
 #include <linux/device.h>
 #include <linux/fs.h>
 #include <linux/highmem.h>
 #include <linux/hmm.h>
+#include <linux/hmm_mirror.h>
 #include <linux/init.h>
 #include <linux/jiffies.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/module.h>
+#include <linux/moduleparam.h>
 #include <linux/mutex.h>
 #include <linux/overflow.h>
 #include <linux/pgtable.h>
-#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -82,10 +69,8 @@
 #define TDEV_MINORS	4
 #define TDEV_PRESENT	2
 
-/* Pages translated between a read_begin() and its read_retry(). */
+/* Pages translated at once. */
 #define WINDOW_PAGES	512UL
-/* Collisions before the process is held up. */
-#define WINDOW_TRIES	4
 /* Pages moved under one hold of shadow->lock. */
 #define BOUNCE_PAGES	32UL
 /* What one mmap() of the device may take. */
@@ -100,12 +85,12 @@
 
 /**
  * struct shadow - the device's view of one address space
- * @sub: subscription to all of the address space
+ * @mirror: of all of the address space
  * @lock: guards @table, and is held over every use of an entry
  * @table: page number to entry
  */
 struct shadow {
-	struct mmu_interval_notifier sub;
+	struct hmm_mirror mirror;
 	struct mutex lock;		/* see "Lock order" above */
 	struct xarray table;
 };
@@ -113,30 +98,36 @@ struct shadow {
 /**
  * struct access - one request, in progress
  * @shadow: whose memory
+ * @range: what is being translated
+ * @xas: where in the table that goes
+ * @bytes: a snapshot goes here instead
  * @next: first byte that is still to be done
  * @end: first byte behind the run
  * @buf: where the user's data or bytes come from or go to next
  * @write: the device stores
  * @batches: how often translations had to be asked for
+ * @barren: how many of the last ones were of no use
+ * @until: when to stop asking for them (jiffies)
  */
 struct access {
 	struct shadow *shadow;
+	struct hmm_range range;
+	struct xa_state xas;
+	u8 *bytes;
 	unsigned long next;
 	unsigned long end;
 	void __user *buf;
 	bool write;
 	u64 batches;
-};
-
-/**
- * struct patience - with a thing that collides, and has to be done again
- * @tried: how often it collided
- * @until: after the first time, when to stop trying (jiffies)
- */
-struct patience {
-	unsigned int tried;
+	unsigned int barren;
 	unsigned long until;
 };
+
+/* How long collisions may go on. */
+static unsigned long patience(void)
+{
+	return msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT);
+}
 
 static unsigned long page_index(unsigned long addr)
 {
@@ -164,82 +155,117 @@ static bool entry_allows(void *entry, bool write)
 	return entry && (!write || (xa_to_value(entry) & ENTRY_WRITE));
 }
 
-/* ---- The shadow table and its subscription ---- */
+/* ---- What invalidations do to entries ---- */
 
-/*
- * Forget the pages from byte @start to byte @last. The CPU still maps them, so
- * that this is the moment to tell the kernel which ones the device wrote.
- */
-static void shadow_drop(struct shadow *shadow, unsigned long start,
-			unsigned long last)
+enum fate { KEPT, DOWNGRADED, DROPPED, FATES };
+
+static const char * const event_names[] = {
+	[MMU_NOTIFY_UNMAP] = "unmap",
+	[MMU_NOTIFY_CLEAR] = "clear",
+	[MMU_NOTIFY_PROTECTION_VMA] = "protection_vma",
+	[MMU_NOTIFY_PROTECTION_PAGE] = "protection_page",
+	[MMU_NOTIFY_SOFT_DIRTY] = "soft_dirty",
+	[MMU_NOTIFY_RELEASE] = "release",
+	[MMU_NOTIFY_MIGRATE] = "migrate",
+	[MMU_NOTIFY_EXCLUSIVE] = "exclusive",
+};
+
+static atomic_long_t fates[ARRAY_SIZE(event_names)][FATES];
+
+static int invalidations_get(char *buffer, const struct kernel_param *kp)
 {
-	unsigned long index;
-	void *entry;
+	int len = sysfs_emit(buffer, "event kept downgraded dropped\n");
+	size_t i;
 
-	lockdep_assert_held(&shadow->lock);
-
-	xa_for_each_range(&shadow->table, index, entry, page_index(start),
-			  page_index(last)) {
-		if (xa_get_mark(&shadow->table, index, SHADOW_DIRTY))
-			folio_mark_dirty(page_folio(entry_page(entry)));
-		xa_erase(&shadow->table, index);
-	}
+	for (i = 0; i < ARRAY_SIZE(event_names); i++)
+		len += sysfs_emit_at(buffer, len, "%s %ld %ld %ld\n",
+				     event_names[i],
+				     atomic_long_read(&fates[i][KEPT]),
+				     atomic_long_read(&fates[i][DOWNGRADED]),
+				     atomic_long_read(&fates[i][DROPPED]));
+	return len;
 }
 
-static bool shadow_invalidate(struct mmu_interval_notifier *sub,
-			      const struct mmu_notifier_range *range,
-			      unsigned long cur_seq)
+static const struct kernel_param_ops invalidations_ops = {
+	.get = invalidations_get,
+};
+module_param_cb(invalidations, &invalidations_ops, NULL, 0444);
+MODULE_PARM_DESC(invalidations, "Entries that invalidations met, by event");
+
+static bool ignore_soft_dirty;
+module_param(ignore_soft_dirty, bool, 0644);
+MODULE_PARM_DESC(ignore_soft_dirty,
+		 "Writes through old entries do not make a page soft-dirty again");
+
+/* ---- The shadow table and its mirror ---- */
+
+/* The CPU still maps the page: the moment to tell that the device wrote to it. */
+static void shadow_clean(struct shadow *shadow, unsigned long index, void *entry)
 {
-	struct shadow *shadow = container_of(sub, struct shadow, sub);
+	if (!xa_get_mark(&shadow->table, index, SHADOW_DIRTY))
+		return;
+	folio_mark_dirty(page_folio(entry_page(entry)));
+	xa_clear_mark(&shadow->table, index, SHADOW_DIRTY);
+}
 
-	if (mmu_notifier_range_blockable(range))
-		mutex_lock(&shadow->lock);
-	else if (!mutex_trylock(&shadow->lock))
-		return false;
+/* Leave one entry with no more than @access, which is of the pages of a range. */
+static enum fate shadow_restrict(struct shadow *shadow, unsigned long index,
+				 void *entry, unsigned int access)
+{
+	if (access & MMU_NOTIFIER_RANGE_WRITE)
+		return KEPT;
+	if (access && !entry_allows(entry, true))
+		return KEPT;
 
-	mmu_interval_set_seq(sub, cur_seq);
-	shadow_drop(shadow, range->start, range->end - 1);
-	mutex_unlock(&shadow->lock);
+	shadow_clean(shadow, index, entry);
+	if (!access) {
+		xa_erase(&shadow->table, index);
+		return DROPPED;
+	}
+	/* There is an entry already: nothing is allocated */
+	xa_store(&shadow->table, index, entry_make(entry_page(entry), false), 0);
+	return DOWNGRADED;
+}
+
+static bool shadow_invalidate(struct hmm_mirror *mirror,
+			      const struct mmu_notifier_range *range)
+{
+	struct shadow *shadow = container_of(mirror, struct shadow, mirror);
+	unsigned int access = mmu_notifier_range_access(range);
+	unsigned long index;
+	enum fate fate;
+	void *entry;
+
+	/* Unless told otherwise, writes are to be seen */
+	if (range->event == MMU_NOTIFY_SOFT_DIRTY && !READ_ONCE(ignore_soft_dirty))
+		access &= ~MMU_NOTIFIER_RANGE_WRITE;
+
+	xa_for_each_range(&shadow->table, index, entry,
+			  page_index(hmm_mirror_first(mirror, range)),
+			  page_index(hmm_mirror_last(mirror, range))) {
+		fate = shadow_restrict(shadow, index, entry, access);
+		atomic_long_inc(&fates[range->event][fate]);
+	}
 	return true;
 }
 
-static const struct mmu_interval_notifier_ops shadow_sub_ops = {
-	.invalidate = shadow_invalidate,
-};
-
-static struct shadow *shadow_create(struct mm_struct *mm)
+/* The pages are still mapped. A little later they may be anyone's. */
+static void shadow_release(struct hmm_mirror *mirror)
 {
-	struct shadow *shadow;
-	int ret;
+	struct shadow *shadow = container_of(mirror, struct shadow, mirror);
+	unsigned long index;
+	void *entry;
 
-	shadow = kzalloc(sizeof(*shadow), GFP_KERNEL);
-	if (!shadow)
-		return ERR_PTR(-ENOMEM);
-	mutex_init(&shadow->lock);
-	xa_init(&shadow->table);
-
-	ret = mmu_interval_notifier_insert(&shadow->sub, mm, 0,
-					   ULONG_MAX & PAGE_MASK,
-					   &shadow_sub_ops);
-	if (ret) {
-		mutex_destroy(&shadow->lock);
-		kfree(shadow);
-		return ERR_PTR(ret);
-	}
-	return shadow;
+	mutex_lock(&shadow->lock);
+	xa_for_each(&shadow->table, index, entry)
+		shadow_restrict(shadow, index, entry, 0);
+	mutex_unlock(&shadow->lock);
 }
 
-static void shadow_destroy(struct shadow *shadow)
+static void shadow_free(struct hmm_mirror *mirror)
 {
-	/*
-	 * While the subscription stands the pages in the table are mapped.
-	 * Behind remove() they may be anyone's, too late to mark them.
-	 */
-	mutex_lock(&shadow->lock);
-	shadow_drop(shadow, 0, ULONG_MAX);
-	mutex_unlock(&shadow->lock);
+	struct shadow *shadow = container_of(mirror, struct shadow, mirror);
 
-	mmu_interval_notifier_remove(&shadow->sub);
 	WARN_ON_ONCE(!xa_empty(&shadow->table));
 	xa_destroy(&shadow->table);
 	mutex_destroy(&shadow->lock);
@@ -248,32 +274,7 @@ static void shadow_destroy(struct shadow *shadow)
 
 /* ---- Translating: from the CPU's page tables to a window of HMM pfns ---- */
 
-/*
- * Try again after a collision? For a while, counted from the first collision
- * and not from the first try: a long run is no reason to fail, an address space
- * that never holds still is.
- */
-static int patience_wait(struct patience *patience)
-{
-	if (fatal_signal_pending(current))
-		return -EINTR;
-	if (!patience->tried++) {
-		patience->until = jiffies +
-				  msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT);
-	} else if (time_after(jiffies, patience->until)) {
-		return -EBUSY;
-	}
-	cond_resched();
-	return 0;
-}
-
-/* What is done with a window whose translations are known to be current. */
-typedef void (*window_fn)(struct xa_state *xas, const struct hmm_range *range,
-			  void *out);
-
-/* Out: nothing. The translations go into the table at @xas. */
-static void window_enter(struct xa_state *xas, const struct hmm_range *range,
-			 void *out)
+static void window_enter(struct xa_state *xas, const struct hmm_range *range)
 {
 	unsigned long n = page_index(range->end - range->start);
 	unsigned long i;
@@ -317,122 +318,101 @@ static u8 snapshot_byte(unsigned long hmm_pfn)
 	return byte;
 }
 
-/* Out: one byte a page. The table is left alone. */
-static void window_describe(struct xa_state *xas, const struct hmm_range *range,
-			    void *out)
+/* The table is left alone. */
+static void window_describe(u8 *bytes, const struct hmm_range *range)
 {
 	unsigned long n = page_index(range->end - range->start);
 	unsigned long i;
-	u8 *bytes = out;
 
 	for (i = 0; i < n; i++)
 		bytes[i] = snapshot_byte(range->hmm_pfns[i]);
 }
 
-/*
- * Use the window under the lock, if it is still current. The XArray may want
- * memory, which it can only get with the lock dropped; whatever happens to
- * the window meanwhile, the check is made again.
- */
-static int window_commit(struct shadow *shadow, struct hmm_range *range,
-			 window_fn use, void *out)
+static int shadow_map(struct hmm_mirror *mirror, struct hmm_range *range)
 {
-	XA_STATE(xas, &shadow->table, 0);
-	bool stale;
+	struct access *acc = container_of(range, struct access, range);
 
-	do {
-		mutex_lock(&shadow->lock);
-		stale = mmu_interval_read_retry(&shadow->sub,
-						range->notifier_seq);
-		if (!stale)
-			use(&xas, range, out);
-		mutex_unlock(&shadow->lock);
-	} while (xas_nomem(&xas, GFP_KERNEL));
-
-	return stale ? -EBUSY : xas_error(&xas);
+	if (acc->bytes) {
+		window_describe(acc->bytes, range);
+		return 0;
+	}
+	window_enter(&acc->xas, range);
+	return xas_error(&acc->xas) == -ENOMEM ? -EAGAIN : xas_error(&acc->xas);
 }
 
-/* The mmap lock is held */
-static int window_try(struct shadow *shadow, struct hmm_range *range,
-		      window_fn use, void *out)
+static int shadow_refill(struct hmm_mirror *mirror, struct hmm_range *range)
 {
-	int ret;
+	struct access *acc = container_of(range, struct access, range);
 
-	range->notifier_seq = mmu_interval_read_begin(range->notifier);
-	ret = hmm_range_fault(range);
-	return ret ?: window_commit(shadow, range, use, out);
+	return xas_nomem(&acc->xas, GFP_KERNEL) ? 0 : -ENOMEM;
 }
 
-static int window_try_shared(struct shadow *shadow, struct hmm_range *range,
-			     window_fn use, void *out)
+static const struct hmm_mirror_ops shadow_ops = {
+	.invalidate = shadow_invalidate,
+	.map = shadow_map,
+	.release = shadow_release,
+	.refill = shadow_refill,
+	.free = shadow_free,
+	/* A request ends, whoever has promised to supply the memory */
+	.no_userfault = true,
+};
+
+static struct shadow *shadow_create(struct mm_struct *mm)
 {
-	struct mm_struct *mm = shadow->sub.mm;
+	struct shadow *shadow;
 	int ret;
 
-	ret = mmap_read_lock_killable(mm);
-	if (ret)
-		return ret;
-	ret = window_try(shadow, range, use, out);
-	mmap_read_unlock(mm);
+	shadow = kzalloc(sizeof(*shadow), GFP_KERNEL);
+	if (!shadow)
+		return ERR_PTR(-ENOMEM);
+	mutex_init(&shadow->lock);
+	xa_init(&shadow->table);
+
+	ret = hmm_mirror_register(&shadow->mirror, mm, 0, ULONG_MAX & PAGE_MASK,
+				  &shadow_ops, &shadow->lock);
+	if (ret) {
+		shadow_free(&shadow->mirror);
+		return ERR_PTR(ret);
+	}
+	return shadow;
+}
+
+/* The next window of the run, from @addr on. */
+static int access_window(struct access *acc, unsigned long addr)
+{
+	struct hmm_mirror *mirror = &acc->shadow->mirror;
+	struct hmm_range *range = &acc->range;
+	int ret;
+
+	if (fatal_signal_pending(current))
+		return -EINTR;
+	range->start = addr;
+	range->end = addr + min(acc->end - addr, WINDOW_PAGES << PAGE_SHIFT);
+	ret = hmm_mirror_fault(mirror, range, patience());
+	/* What is left of a refill */
+	xas_nomem(&acc->xas, GFP_KERNEL);
 	return ret;
 }
 
 /*
- * The process is held up meanwhile: it cannot be what we collide with. The first
- * try may be, if it has to fault.
+ * Translate all that is left of the run and enter it in the table. A batch whose
+ * first page was gone before it could be used is a collision, too. The time is
+ * counted from the first of them: a long run is no reason to fail.
  */
-static int window_try_locked(struct shadow *shadow, struct hmm_range *range,
-			     window_fn use, void *out)
+static int access_batch(struct access *acc)
 {
-	int ret;
-
-	ret = hmm_range_lock(range);
-	if (ret)
-		return ret;
-	ret = window_try(shadow, range, use, out);
-	if (ret == -EBUSY)
-		ret = window_try(shadow, range, use, out);
-	hmm_range_unlock(range);
-	return ret;
-}
-
-/*
- * The first collision may be our own: a page that is copied on a write is taken
- * from the device, too. With more of them somebody is at work on this window.
- */
-static int window_run(struct shadow *shadow, struct hmm_range *range,
-		      window_fn use, void *out)
-{
-	struct patience patience = {};
-	int ret, err;
-
-	do {
-		if (patience.tried < WINDOW_TRIES)
-			ret = window_try_shared(shadow, range, use, out);
-		else
-			ret = window_try_locked(shadow, range, use, out);
-		if (ret != -EBUSY)
-			return ret;
-		err = patience_wait(&patience);
-	} while (!err);
-	return err;
-}
-
-/* Translate all that is left of the run and enter it in the table. */
-static int access_batch(struct access *acc, struct hmm_range *range)
-{
-	unsigned long addr, len;
+	unsigned long addr;
 	int ret = 0;
 
+	if (acc->barren == 1)
+		acc->until = jiffies + patience();
+	else if (acc->barren && time_after(jiffies, acc->until))
+		return -EBUSY;
+
+	acc->barren++;
 	acc->batches++;
-	for (addr = acc->next; addr < acc->end && !ret; addr += len) {
-		len = min(acc->end - addr, WINDOW_PAGES << PAGE_SHIFT);
-		range->start = addr;
-		range->end = addr + len;
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		ret = window_run(acc->shadow, range, window_enter, NULL);
-	}
+	for (addr = acc->next; addr < acc->end && !ret; addr = acc->range.end)
+		ret = access_window(acc, addr);
 	return ret;
 }
 
@@ -513,15 +493,9 @@ static long access_chunk(struct access *acc, void *bounce)
 	return done;
 }
 
-/*
- * Chunks until one finds nothing, then a batch, and so on. A batch whose first
- * page was gone before it could be used is a collision, too.
- */
-static int access_loop(struct access *acc, struct hmm_range *range,
-		       void *bounce)
+/* Chunks until one finds nothing, then a batch, and so on. */
+static int access_loop(struct access *acc, void *bounce)
 {
-	struct patience patience = {};
-	bool batched = false;
 	long done;
 	int ret;
 
@@ -532,81 +506,61 @@ static int access_loop(struct access *acc, struct hmm_range *range,
 		if (done < 0)
 			return done;
 		if (done) {
-			patience.tried = 0;
-			batched = false;
+			acc->barren = 0;
 			continue;
 		}
-		ret = batched ? patience_wait(&patience) : 0;
-		if (!ret)
-			ret = access_batch(acc, range);
+		ret = access_batch(acc);
 		if (ret)
 			return ret;
-		batched = true;
 	}
 	return 0;
 }
 
 static int access_run(struct access *acc)
 {
-	struct hmm_range range = {
-		.notifier = &acc->shadow->sub,
-		.default_flags = HMM_PFN_REQ_FAULT |
-				 (acc->write ? HMM_PFN_REQ_WRITE : 0),
-	};
-	unsigned long pages = pages_left(acc);
 	void *bounce;
-	int ret = -ENOMEM;
+	int ret;
 
-	bounce = kvmalloc_array(min(pages, BOUNCE_PAGES), PAGE_SIZE,
+	bounce = kvmalloc_array(min(pages_left(acc), BOUNCE_PAGES), PAGE_SIZE,
 				GFP_KERNEL);
-	range.hmm_pfns = kvmalloc_array(min(pages, WINDOW_PAGES),
-					sizeof(*range.hmm_pfns), GFP_KERNEL);
-	if (bounce && range.hmm_pfns)
-		ret = access_loop(acc, &range, bounce);
-	kvfree(range.hmm_pfns);
+	if (!bounce)
+		return -ENOMEM;
+	acc->range.default_flags = HMM_PFN_REQ_FAULT |
+				   (acc->write ? HMM_PFN_REQ_WRITE : 0);
+	ret = access_loop(acc, bounce);
 	kvfree(bounce);
 	return ret;
 }
 
 /* ---- SNAPSHOT ---- */
 
-static int snapshot_loop(struct access *acc, struct hmm_range *range, u8 *bytes)
+static int snapshot_loop(struct access *acc)
 {
 	unsigned long pages;
 	int ret;
 
 	while (acc->next < acc->end) {
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		pages = min(pages_left(acc), WINDOW_PAGES);
-		range->start = acc->next;
-		range->end = acc->next + pages * PAGE_SIZE;
-		ret = window_run(acc->shadow, range, window_describe, bytes);
+		ret = access_window(acc, acc->next);
 		if (ret)
 			return ret;
-		if (copy_to_user(acc->buf, bytes, pages))
+		pages = page_index(acc->range.end - acc->next);
+		if (copy_to_user(acc->buf, acc->bytes, pages))
 			return -EFAULT;
-		acc->next = range->end;
+		acc->next = acc->range.end;
 		acc->buf += pages;
-		cond_resched();
 	}
 	return 0;
 }
 
 static int snapshot_run(struct access *acc)
 {
-	struct hmm_range range = { .notifier = &acc->shadow->sub };
-	unsigned long pages = min(pages_left(acc), WINDOW_PAGES);
-	u8 *bytes;
-	int ret = -ENOMEM;
+	int ret;
 
-	bytes = kvmalloc(pages, GFP_KERNEL);
-	range.hmm_pfns = kvmalloc_array(pages, sizeof(*range.hmm_pfns),
-					GFP_KERNEL);
-	if (bytes && range.hmm_pfns)
-		ret = snapshot_loop(acc, &range, bytes);
-	kvfree(range.hmm_pfns);
-	kvfree(bytes);
+	acc->bytes = kvmalloc(min(pages_left(acc), WINDOW_PAGES), GFP_KERNEL);
+	if (!acc->bytes)
+		return -ENOMEM;
+	ret = snapshot_loop(acc);
+	kvfree(acc->bytes);
 	return ret;
 }
 
@@ -628,7 +582,9 @@ static int tdev_open(struct inode *inode, struct file *file)
 
 static int tdev_release(struct inode *inode, struct file *file)
 {
-	shadow_destroy(file->private_data);
+	struct shadow *shadow = file->private_data;
+
+	hmm_mirror_unregister(&shadow->mirror);
 	return 0;
 }
 
@@ -668,23 +624,26 @@ static const struct request {
 
 static int request_run(const struct request *req, struct access *acc)
 {
-	struct mm_struct *mm = acc->shadow->sub.mm;
 	int ret;
 
-	/* A file that outlived its process through fork() shadows nothing. */
-	if (!mmget_not_zero(mm))
-		return -ESRCH;
+	acc->range.hmm_pfns = kvmalloc_array(min(pages_left(acc), WINDOW_PAGES),
+					     sizeof(*acc->range.hmm_pfns),
+					     GFP_KERNEL);
+	if (!acc->range.hmm_pfns)
+		return -ENOMEM;
 	acc->write = req->write;
 	ret = req->run(acc);
-	/* Possibly the last user: no lock of ours may be held here. */
-	mmput(mm);
+	kvfree(acc->range.hmm_pfns);
 	return ret;
 }
 
 static long request_serve(const struct request *req, struct shadow *shadow,
 			  struct hmm_dmirror_cmd __user *ucmd)
 {
-	struct access acc = { .shadow = shadow };
+	struct access acc = {
+		.shadow = shadow,
+		.xas = __XA_STATE(&shadow->table, 0, 0, 0),
+	};
 	struct hmm_dmirror_cmd cmd;
 	int ret;
 

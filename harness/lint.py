@@ -34,7 +34,7 @@ def ours(*suffixes):
 
 
 def kernel_sources():
-    return [p for p in ours(".c", ".h") if p.startswith(("mm/", "include/", "lib/"))]
+    return [p for p in ours(".c", ".h") if p.startswith(("mm/", "include/", "lib/", "samples/"))]
 
 
 def note(log, text):
@@ -130,7 +130,7 @@ def sparse(settings, log):
     if not have("sparse"):
         verdict.skipped.append(("sparse", "sparse is not installed"))
         return verdict
-    objects = [p[:-2] + ".o" for p in ours(".c") if p.startswith(("mm/", "lib/"))]
+    objects = [p[:-2] + ".o" for p in ours(".c") if p.startswith(("mm/", "lib/", "samples/"))]
     status, tail = run(kbuild.argv(settings, "plain", objects, "C=2"), "sparse", log,
                        settings.verbose, env=kbuild.env())
     text = read_text(log)

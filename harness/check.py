@@ -142,7 +142,7 @@ def phase_um(settings):
     for test in root.subtests:
         verdicts.add_tree(verdict, test, f"um:{test.name}", verdicts.skip_reasons(text),
                           text)
-    for suite in verdicts.expected_kunit(settings.tree):
+    for suite in verdicts.expected_kunit(settings.tree, dot=obj / ".config"):
         if not any(t.name == suite for t in root.subtests):
             verdict.fail(f"um:{suite}", "missing: the suite never reported")
     verdicts.add_splats(verdict, text)

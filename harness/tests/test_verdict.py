@@ -4,6 +4,7 @@
 import json
 import os
 import sys
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -104,6 +105,22 @@ class Details(unittest.TestCase):
         """
         self.assertEqual(verdicts.suites_in(source),
                          {"hmm": ["first", "second", "third"]})
+
+    def test_suites_that_cannot_be_built_are_not_expected(self):
+        with tempfile.TemporaryDirectory() as scratch:
+            tests, dot = Path(scratch) / "mm/tests", Path(scratch) / ".config"
+            tests.mkdir(parents=True)
+            for name in ("one", "two", "three"):
+                (tests / f"{name}_kunit.c").write_text(
+                    f"struct kunit_case cases[] = {{\nKUNIT_CASE(it),\n}};\n"
+                    f"struct kunit_suite s = {{\n.name = \"{name}\",\n"
+                    ".test_cases = cases,\n};\n")
+            (tests / "Makefile").write_text("obj-$(CONFIG_ONE) += one_kunit.o\n"
+                                            "obj-$(CONFIG_TWO)\t\t+= two_kunit.o\n")
+            dot.write_text("CONFIG_ONE=y\n# CONFIG_TWO is not set\n")
+            self.assertEqual(sorted(verdicts.expected_kunit(Path(scratch), dot=dot)),
+                             ["one", "three"])
+            self.assertEqual(len(verdicts.expected_kunit(Path(scratch))), 3)
 
     def test_globs_choose_suites_and_cases(self):
         self.assertTrue(verdicts.matches("hmm", "first", "*"))

@@ -6,7 +6,7 @@
 VERBS := tree config kernel demo check bench test shell gdb um users docs lint model torture selfcheck
 
 # Handed to the harness, as in any kernel build.
-export ARCH CROSS_COMPILE KSRC TREE O V T CONFIG CPUS JOBS APPEND BUILD SEED SECONDS
+export ARCH CROSS_COMPILE KSRC TREE O V T CONFIG CPUS JOBS APPEND BUILD SEED SECONDS MACHINE
 
 help:
 	@cat harness/help.txt

@@ -110,6 +110,13 @@ def phase_boot(config, cpus):
     return phase
 
 
+def phase_iommu(settings):
+    """DMA once more, through an IOMMU."""
+    verdict, this = runs.test_boot(settings, "plain", 2, "hmm_dma", ["hmm_dma"], "iommu")
+    verdict.run = this
+    return verdict
+
+
 def phase_sparse(settings):
     return finish(lint.sparse(settings, log_for("sparse")))
 
@@ -199,6 +206,7 @@ PHASES = {
     "kernel(plain)": phase_kernel("plain"),
     "boot(plain, 2 CPUs)": phase_boot("plain", 2),
     "boot(plain, 4 CPUs)": phase_boot("plain", 4),
+    "boot(plain, IOMMU)": phase_iommu,
     "sparse": phase_sparse,
     "um": phase_um,
     "docs": phase_docs,
@@ -210,6 +218,7 @@ PHASES = {
 }
 NEEDS = {
     "boot(plain, 2 CPUs)": "kernel(plain)", "boot(plain, 4 CPUs)": "kernel(plain)",
+    "boot(plain, IOMMU)": "kernel(plain)",
     "boot(debug, 2 CPUs)": "kernel(debug)", "boot(debug, 4 CPUs)": "kernel(debug)",
     "sparse": "kernel(plain)", "selftests(mm)": "kernel(plain)",
 }

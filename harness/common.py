@@ -68,6 +68,7 @@ class Settings:
         self.cpus = int(env.get("CPUS") or 2)
         self.jobs = int(env.get("JOBS") or os.cpu_count() or 1)
         self.append = env.get("APPEND", "")
+        self.machine = env.get("MACHINE") or "pc"
 
     def obj(self, config):
         """The object directory of one configuration."""

@@ -6,6 +6,7 @@ import sys
 
 import config as configs
 import kbuild
+import qemu
 import runs
 import tree
 from common import (BUILD, OK, USAGE, Settings, Trouble, building, main_guard, say)
@@ -51,8 +52,10 @@ def verb_test(settings):
     """KUnit suites and self tests whose names match T; all of them without."""
     make_kernel(settings, settings.config)
     kunit, selftests = runs.select(settings)
+    if settings.machine not in qemu.MACHINES:
+        raise Trouble(USAGE, f"MACHINE={settings.machine}: " + ", ".join(qemu.MACHINES))
     verdict, run = runs.test_boot(settings, settings.config, settings.cpus,
-                                  kunit, selftests)
+                                  kunit, selftests, settings.machine)
     runs.report(settings, [(run.title, verdict, run)])
     return verdict.code
 

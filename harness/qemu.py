@@ -19,9 +19,21 @@ QEMU = "qemu-system-x86_64"
 # pages of 1 GiB; memory that the guest never touches costs the host nothing.
 NODES = ("3G", "3G")
 MEMORY = "6G"
-# Two regions of persistent memory, cut out of the first node.
-PMEM = "memmap=128M!0x80000000 memmap=128M!0x88000000"
+# Two regions of persistent memory, cut out of the first node: below 2 GiB, where
+# each kind of machine has memory, and well below what its firmware uses at the top.
+PMEM = "memmap=128M!0x60000000 memmap=128M!0x68000000"
 HUGE_PAGES = "hugepagesz=1G hugepages=1:2 hugepagesz=2M hugepages=32"
+
+# A PCI device that does DMA, to any address, for the tests that want a real one.
+EDU = "edu,dma_mask=0xffffffffffffffff"
+
+# The machines, and what each adds to the kernel's command line. The second has an
+# IOMMU between its devices and memory.
+MACHINES = {
+    "pc": (["-M", "pc"], []),
+    "iommu": (["-M", "q35,kernel-irqchip=split", "-device", "intel-iommu"],
+              ["intel_iommu=on"]),
+}
 
 # A virtual CPU may wait for a real one; a lock-up lasts longer than that.
 WATCHDOG = "watchdog_thresh=60"
@@ -114,9 +126,10 @@ def selftest_seconds(accel, config):
     return int(SELFTEST_SECONDS * scale(accel, config))
 
 
-def cmdline(words, config):
+def cmdline(words, config, machine="pc"):
     """The kernel's command line; `words` say what the guest is to do."""
-    common = ["console=ttyS0", "ignore_loglevel", "panic=-1", WATCHDOG, CLOCK, PMEM, HUGE_PAGES]
+    common = ["console=ttyS0", "ignore_loglevel", "panic=-1", WATCHDOG, CLOCK, PMEM,
+              HUGE_PAGES, *MACHINES[machine][1]]
     if config == "debug":
         common.append("kmemleak=on")
     return " ".join([*common, *words])
@@ -132,11 +145,12 @@ def nodes(cpus):
     return words
 
 
-def command(accel, kernel, initrd, append, cpus, console, results, more=()):
+def command(accel, kernel, initrd, append, cpus, console, results, more=(),
+            machine="pc"):
     return [QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-            "-M", "pc", *ACCELERATORS[accel][0], "-m", MEMORY, "-smp",
+            *MACHINES[machine][0], *ACCELERATORS[accel][0], "-m", MEMORY, "-smp",
             f"{cpus},sockets={cpus},cores=1,threads=1",
-            *nodes(cpus),
+            *nodes(cpus), "-device", EDU,
             "-kernel", str(kernel), "-initrd", str(initrd), "-append", append,
             "-serial", console, "-serial", results, *more]
 

@@ -119,20 +119,21 @@ def words_for(kunit, selftests, timeout):
     return words
 
 
-def test_boot(settings, config, cpus, kunit="*", selftests=None):
+def test_boot(settings, config, cpus, kunit="*", selftests=None, machine="pc"):
     """Boot once and run tests; returns (verdict, run)."""
     initrd, install = prepare(settings, config)
-    run = new_run(settings, f"test CONFIG={config} CPUS={cpus}", config)
+    other = "" if machine == "pc" else f" MACHINE={machine}"
+    run = new_run(settings, f"test CONFIG={config} CPUS={cpus}{other}", config)
     accel = qemu.accelerator()
     factor = qemu.scale(accel, config)
     words = words_for(kunit, selftests, qemu.selftest_seconds(accel, config))
     console, results = run.directory / "console", run.directory / "results"
     argv = qemu.command(accel, kbuild.image(settings, config), initrd,
-                        qemu.cmdline([*words, settings.append], config), cpus,
-                        f"file:{console}", f"file:{results}")
+                        qemu.cmdline([*words, settings.append], config, machine),
+                        cpus, f"file:{console}", f"file:{results}", machine=machine)
     (run.directory / "qemu-command").write_text(qemu.quoted(argv) + "\n")
     began = time.monotonic()
-    ended, status = qemu.boot(argv, console, results, f"boot({config}, {cpus} CPUs)",
+    ended, status = qemu.boot(argv, console, results, f"boot({config}, {cpus} CPUs{other})",
                               factor, verbose=settings.verbose)
     run.seconds = time.monotonic() - began
     expected = {"kunit": {} if kunit is None

@@ -17,11 +17,13 @@ from common import (ENVIRONMENT, HARNESS, STATE, Heartbeat, Trouble, have,
 QEMU = "qemu-system-x86_64"
 # Two NUMA nodes. The second lies above 4 GiB, where nothing is in the way of two
 # pages of 1 GiB; memory that the guest never touches costs the host nothing.
-NODES = ("3G", "3G")
-MEMORY = "6G"
-# Two regions of persistent memory, cut out of the first node: below 2 GiB, where
-# each kind of machine has memory, and well below what its firmware uses at the top.
-PMEM = "memmap=128M!0x60000000 memmap=128M!0x68000000"
+NODES = ("3G", "5G")
+MEMORY = "8G"
+# Three regions of persistent memory. Two are cut out of the first node: below 2 GiB,
+# where each kind of machine has memory, and well below what its firmware uses at the
+# top. The third, out of the second node, has one page of 1 GiB and as much again for
+# its label.
+PMEM = "memmap=128M!0x60000000 memmap=128M!0x68000000 memmap=2G!7G"
 HUGE_PAGES = "hugepagesz=1G hugepages=1:2 hugepagesz=2M hugepages=32"
 
 # A PCI device that does DMA, to any address, for the tests that want a real one.

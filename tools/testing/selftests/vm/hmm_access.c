@@ -45,6 +45,9 @@ FIXTURE_VARIANT_ADD(access, disk_shared) { DISK_SHARED, 64 };
 FIXTURE_VARIANT_ADD(access, disk_private) { DISK_PRIVATE, 64 };
 FIXTURE_VARIANT_ADD(access, dax_shared) { DAX_SHARED, 64 };
 FIXTURE_VARIANT_ADD(access, dax_private) { DAX_PRIVATE, 64 };
+FIXTURE_VARIANT_ADD(access, dax_2m) { DAX_2M, 1024 };
+FIXTURE_VARIANT_ADD(access, device_dax_2m) { DEVICE_DAX_2M, 1024 };
+FIXTURE_VARIANT_ADD(access, device_dax_1g) { DEVICE_DAX_1G, 1024 };
 FIXTURE_VARIANT_ADD(access, hugetlb_2m) { HUGETLB_2M, 1024 };
 FIXTURE_VARIANT_ADD(access, hugetlb_1g) { HUGETLB_1G, 1024 };
 

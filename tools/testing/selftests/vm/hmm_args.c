@@ -48,14 +48,6 @@ static const unsigned long served[] = {
 	HMM_DMIRROR_READ, HMM_DMIRROR_WRITE, HMM_DMIRROR_SNAPSHOT,
 };
 
-static double seconds(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec + ts.tv_nsec / 1e9;
-}
-
 TEST_F(args, layout)
 {
 	EXPECT_EQ(40, sizeof(struct hmm_dmirror_cmd));

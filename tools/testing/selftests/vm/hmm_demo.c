@@ -53,14 +53,6 @@ static struct {
 
 /* ---- Telling ---- */
 
-static double seconds(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec + ts.tv_nsec / 1e9;
-}
-
 static void heading(const char *text)
 {
 	static int number;

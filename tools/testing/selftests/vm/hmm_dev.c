@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../kselftest.h"
@@ -17,6 +18,9 @@
 #ifndef MAP_HUGE_SHIFT
 #define MAP_HUGE_SHIFT	26
 #endif
+
+/* Of device DAX, as much as tests may look at. */
+#define DEVICE_DAX_CLEAR	(8UL << 20)
 
 size_t page_size;
 size_t pmd_size;
@@ -158,29 +162,145 @@ long read_number(const char *path)
 	return n;
 }
 
-bool write_number(const char *path, long number)
+bool write_text(const char *path, const char *text)
 {
 	FILE *f = fopen(path, "w");
 	bool ok;
 
 	if (!f)
 		return false;
-	ok = fprintf(f, "%ld\n", number) > 0;
+	ok = fputs(text, f) >= 0;
 	return !fclose(f) && ok;
 }
 
-uint64_t pagemap_entry(const void *addr)
+bool write_number(const char *path, long number)
 {
-	int fd = open("/proc/self/pagemap", O_RDONLY);
+	char text[32];
+
+	snprintf(text, sizeof(text), "%ld\n", number);
+	return write_text(path, text);
+}
+
+long read_keyed(const char *path, const char *key)
+{
+	FILE *f = fopen(path, "r");
+	size_t len = strlen(key);
+	char line[256];
+	long n = -1;
+
+	if (!f)
+		return -1;
+	while (n < 0 && fgets(line, sizeof(line), f))
+		if (!strncmp(line, key, len) && strchr(" :\t", line[len]))
+			sscanf(line + len, "%*[: \t]%ld", &n);
+	fclose(f);
+	return n;
+}
+
+/* One of the many u64 in a file of /proc, or 0. */
+static uint64_t read_u64(const char *path, uint64_t index)
+{
+	int fd = open(path, O_RDONLY);
 	uint64_t entry = 0;
 
 	if (fd < 0)
 		return 0;
-	if (pread(fd, &entry, sizeof(entry),
-		  (uintptr_t)addr / page_size * sizeof(entry)) != sizeof(entry))
+	if (pread(fd, &entry, sizeof(entry), index * sizeof(entry)) !=
+	    sizeof(entry))
 		entry = 0;
 	close(fd);
 	return entry;
+}
+
+uint64_t pagemap_entry(const void *addr)
+{
+	return read_u64("/proc/self/pagemap", (uintptr_t)addr / page_size);
+}
+
+size_t pagemap_count(const void *addr, size_t pages, uint64_t bits)
+{
+	size_t i, n = 0;
+
+	for (i = 0; i < pages; i++)
+		n += !!(pagemap_entry(addr + i * page_size) & bits);
+	return n;
+}
+
+uint64_t pagemap_pfn(const void *addr)
+{
+	uint64_t entry = pagemap_entry(addr);
+
+	return entry & PM_PRESENT ? entry & ((1ULL << 55) - 1) : 0;
+}
+
+uint64_t page_flags(uint64_t pfn)
+{
+	return read_u64("/proc/kpageflags", pfn);
+}
+
+bool is_pmem(uint64_t pfn)
+{
+	FILE *f = fopen("/proc/iomem", "r");
+	unsigned long start, end;
+	char line[256], name[64];
+	bool found = false;
+
+	if (!f)
+		return false;
+	while (!found && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, " %lx-%lx : %63[^\n]", &start, &end, name) != 3)
+			continue;
+		found = !strncmp(name, "Persistent Memory", 17) &&
+			pfn * page_size >= start && pfn * page_size <= end;
+	}
+	fclose(f);
+	return found;
+}
+
+/* The line of smaps that opens with @key, of the mapping that has @addr. */
+static bool smaps_line(const void *addr, const char *key, char *line, int size)
+{
+	FILE *f = fopen("/proc/self/smaps", "r");
+	unsigned long start, end;
+	bool mine = false, found = false;
+
+	if (!f)
+		return false;
+	while (!found && fgets(line, size, f)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			mine = start <= (uintptr_t)addr && (uintptr_t)addr < end;
+		else
+			found = mine && !strncmp(line, key, strlen(key));
+	}
+	fclose(f);
+	return found;
+}
+
+long smaps_field(const void *addr, const char *field)
+{
+	char line[512];
+	long n = -1;
+
+	if (smaps_line(addr, field, line, sizeof(line)))
+		sscanf(line + strlen(field), ": %ld", &n);
+	return n;
+}
+
+bool smaps_flag(const void *addr, const char *flag)
+{
+	char line[512], word[8];
+
+	snprintf(word, sizeof(word), " %.2s ", flag);
+	return smaps_line(addr, "VmFlags:", line, sizeof(line)) &&
+	       strstr(line, word);
+}
+
+double seconds(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec + ts.tv_nsec / 1e9;
 }
 
 bool have_swap(void)
@@ -285,21 +405,29 @@ static bool mem_file(struct mem *mem, const char *dir, int flags,
 	return mem_finish(mem, flags);
 }
 
-/* A mapping that starts on a boundary of @align: map more, cut the rest off. */
+/*
+ * A mapping that starts on a boundary of @align: reserve more, cut the rest off,
+ * and map over what is left.
+ */
 static bool mem_aligned(struct mem *mem, size_t align, int flags)
 {
 	size_t span = mem->len + align;
 	char *start;
 
 	mem->is_private = flags & MAP_PRIVATE;
-	start = mmap(NULL, span, PROT_READ | PROT_WRITE, flags, -1, 0);
+	start = mmap(NULL, span, PROT_NONE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (start == MAP_FAILED)
 		return mem_none(mem, "mmap failed");
 	mem->addr = (char *)(((uintptr_t)start + align - 1) / align * align);
 	if (mem->addr > start)
 		munmap(start, mem->addr - start);
 	munmap(mem->addr + mem->len, start + align - mem->addr);
-	return true;
+	if (mmap(mem->addr, mem->len, PROT_READ | PROT_WRITE, flags | MAP_FIXED,
+		 mem->fd, 0) != MAP_FAILED)
+		return true;
+	munmap(mem->addr, mem->len);
+	return mem_none(mem, "mmap failed");
 }
 
 /* Will the first touch of @mem make a huge page? Memory may be fragmented. */
@@ -373,6 +501,68 @@ static bool mem_hugetlb(struct mem *mem, size_t size)
 			  (log << MAP_HUGE_SHIFT));
 }
 
+static bool mem_dax_2m(struct mem *mem)
+{
+	const char *dir = disk_dir(true);
+	size_t size = 2UL << 20;
+
+	if (!dir)
+		return mem_none(mem, "no DAX file system (HMM_DAX_DIR)");
+	mem->leaf = size;
+	mem->len = (mem->len + size - 1) / size * size;
+	mem->fd = temp_file(dir, mem->len);
+	if (mem->fd < 0)
+		return mem_none(mem, "cannot make a temporary file");
+	if (posix_fallocate(mem->fd, 0, mem->len))
+		return mem_none(mem, "no room for a file of its own blocks");
+	return mem_aligned(mem, size, MAP_SHARED);
+}
+
+/* Bytes that a file of /sys/bus/dax tells of /dev/dax@number, or -1. */
+static long device_dax(const char *number, const char *file)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/bus/dax/devices/dax%s/%s", number,
+		 file);
+	return read_number(path);
+}
+
+/* What was written to the device is still there: the first of it is cleared. */
+static bool device_dax_clear(int fd, size_t len)
+{
+	void *all = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (all == MAP_FAILED)
+		return false;
+	memset(all, 0, len < DEVICE_DAX_CLEAR ? len : DEVICE_DAX_CLEAR);
+	return !munmap(all, len);
+}
+
+/* The first device with pages of @size. */
+static bool mem_device_dax(struct mem *mem, size_t size)
+{
+	static const char * const numbers[] = { "0.0", "1.0", "2.0", "3.0" };
+	char path[32];
+	size_t i;
+
+	mem->leaf = size;
+	mem->len = (mem->len + size - 1) / size * size;
+	for (i = 0; i < ARRAY_LEN(numbers); i++)
+		if (device_dax(numbers[i], "align") == (long)size &&
+		    device_dax(numbers[i], "size") >= (long)mem->len)
+			break;
+	if (i == ARRAY_LEN(numbers))
+		return mem_none(mem, "no device DAX with pages of this size");
+	snprintf(path, sizeof(path), "/dev/dax%s", numbers[i]);
+	mem->fd = open(path, O_RDWR | O_CLOEXEC);
+	if (mem->fd < 0)
+		return mem_none(mem, "device DAX cannot be opened");
+	if (!device_dax_clear(mem->fd, mem->len))
+		return mem_none(mem, "device DAX cannot be mapped");
+	return mem_aligned(mem, size, MAP_SHARED);
+}
+
 static bool mem_memfd(struct mem *mem)
 {
 	mem->fd = memfd_create("hmm_dev", MFD_CLOEXEC);
@@ -418,6 +608,12 @@ bool mem_map(struct mem *mem, enum kind kind, size_t len)
 	case DAX_PRIVATE:
 		return mem_file(mem, disk_dir(true), MAP_PRIVATE,
 				"no DAX file system (HMM_DAX_DIR)");
+	case DAX_2M:
+		return mem_dax_2m(mem);
+	case DEVICE_DAX_2M:
+		return mem_device_dax(mem, 2UL << 20);
+	case DEVICE_DAX_1G:
+		return mem_device_dax(mem, 1UL << 30);
 	case HUGETLB_2M:
 		return mem_hugetlb(mem, 2UL << 20);
 	case HUGETLB_1G:

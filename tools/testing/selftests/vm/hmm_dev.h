@@ -94,6 +94,9 @@ enum kind {
 	DISK_PRIVATE,
 	DAX_SHARED,
 	DAX_PRIVATE,
+	DAX_2M,			/* a shared file again, in one extent */
+	DEVICE_DAX_2M,
+	DEVICE_DAX_1G,
 	HUGETLB_2M,
 	HUGETLB_1G,
 };
@@ -118,17 +121,48 @@ int temp_file(const char *dir, size_t len);
 /* Is there swap to page out to? */
 bool have_swap(void);
 
-/* ---- The CPU's page tables ---- */
+/* ---- What /proc and /sys say ---- */
 
+/* Of the CPU's page tables */
 #define PM_SOFT_DIRTY	0x0080000000000000ULL
+#define PM_UFFD_WP	0x0200000000000000ULL
+#define PM_FILE		0x2000000000000000ULL
 #define PM_SWAPPED	0x4000000000000000ULL
 #define PM_PRESENT	0x8000000000000000ULL
 
 uint64_t pagemap_entry(const void *addr);
+/* How many of a run of pages have one of @bits there. */
+size_t pagemap_count(const void *addr, size_t pages, uint64_t bits);
+/* Page frame under @addr; 0 if there is none, or none that may be told. */
+uint64_t pagemap_pfn(const void *addr);
+/* Flags of a page frame, 1 << KPF_*; 0 if there is no such. */
+uint64_t page_flags(uint64_t pfn);
+/* Is it in persistent memory? */
+bool is_pmem(uint64_t pfn);
+
+/* Of the mapping that @addr lies in: a field in KiB, or -1; two-letter flag. */
+long smaps_field(const void *addr, const char *field);
+bool smaps_flag(const void *addr, const char *flag);
 
 /* First number in a file of /proc or /sys, or -1; and write one there. */
 long read_number(const char *path);
 bool write_number(const char *path, long number);
+bool write_text(const char *path, const char *text);
+/* The number behind @key in a file of keys and numbers, or -1. */
+long read_keyed(const char *path, const char *key);
+
+/* ---- Time ---- */
+
+double seconds(void);
+/* Look every millisecond; for events that nobody reports. */
+#define wait_until(cond, limit) ({				\
+	double end_ = seconds() + (limit);			\
+	bool met_;						\
+								\
+	while (!(met_ = (cond)) && seconds() < end_)		\
+		usleep(1000);					\
+	met_;							\
+})
 
 /* Emulated machines are slow, and some tests look on for seconds. */
 #define DEV_TIMEOUT	240

@@ -39,6 +39,7 @@ FIXTURE_VARIANT_ADD(files, memfd) { .kind = MEMFD };
 FIXTURE_VARIANT_ADD(files, tmpfs) { .kind = TMPFS_SHARED };
 FIXTURE_VARIANT_ADD(files, disk) { .kind = DISK_SHARED };
 FIXTURE_VARIANT_ADD(files, dax) { .kind = DAX_SHARED };
+FIXTURE_VARIANT_ADD(files, dax_2m) { .kind = DAX_2M };
 
 FIXTURE_SETUP(files)
 {

@@ -56,16 +56,6 @@ FIXTURE_TEARDOWN(pages)
 	close(self->fd);
 }
 
-static int count_pages(const char *at, size_t pages, uint64_t bit)
-{
-	size_t i;
-	int n = 0;
-
-	for (i = 0; i < pages; i++)
-		n += !!(pagemap_entry(at + i * page_size) & bit);
-	return n;
-}
-
 /* ---- Swap ---- */
 
 TEST_F(pages, swapped_out_and_read)
@@ -75,12 +65,12 @@ TEST_F(pages, swapped_out_and_read)
 	pattern_fill(self->buf, self->bytes, 1);
 	ASSERT_EQ(0, dev_write(self->fd, self->at, self->buf, PAGES).err);
 	ASSERT_EQ(0, madvise(self->at, self->bytes, MADV_PAGEOUT));
-	if (!count_pages(self->at, PAGES, PM_SWAPPED))
+	if (!pagemap_count(self->at, PAGES, PM_SWAPPED))
 		SKIP(return, "nothing went out");
 	memset(self->buf, 0, self->bytes);
 	EXPECT_EQ(0, dev_read(self->fd, self->at, self->buf, PAGES).err);
 	EXPECT_EQ(-1, pattern_check(self->buf, self->bytes, 1));
-	EXPECT_EQ(0, count_pages(self->at, PAGES, PM_SWAPPED));
+	EXPECT_EQ(0, pagemap_count(self->at, PAGES, PM_SWAPPED));
 }
 
 /* Out, in by a read, written by the device, and out again. */

@@ -660,13 +660,17 @@ static unsigned int hmm_folio_order(const struct hmm_walk *walk,
 	unsigned long index = walk->addr >> PAGE_SHIFT, run = 1;
 	struct page *page = pfn_to_page(first.pfn);
 	struct folio *folio = page_folio(page);
+	struct hmm_pte next;
 	unsigned int order;
 
 	n = min_t(unsigned long, n,
 		  folio_nr_pages(folio) - folio_page_idx(folio, page));
-	while (run < n && !(hmm_pte_differs(ptep + run, first) & first.fixed) &&
-	       pte_pfn(ptep_get_lockless((pte_t *)ptep + run)) == first.pfn + run)
-		run++;
+	for (; run < n; run++) {
+		/* Dirty or not is no matter of permission */
+		next = hmm_read_pte(walk, ptep + run);
+		if (next.kind != first.kind || next.pfn != first.pfn + run)
+			break;
+	}
 
 	order = ilog2(run);
 	if (index | first.pfn)

@@ -503,9 +503,9 @@ int mmu_interval_read_begin_timeout(struct mmu_interval_notifier *ini,
 
 	mn_might_sleep();
 	lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
-	/* As in mmu_interval_read_begin() */
-	*seq = smp_load_acquire(&ini->seq);
-	if (smp_load_acquire(&subs->inflight.next) != &subs->inflight)
+	/* Both as in mmu_interval_read_begin() */
+	*seq = smp_load_acquire(&ini->seq); /* first */
+	if (smp_load_acquire(&subs->inflight.next) != &subs->inflight) /* second */
 		ret = mn_read_begin_wait(ini, seq, mn_timeout(timeout));
 	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
 

@@ -77,9 +77,13 @@ enum mmu_notifier_event {
  * declared yet at this point.
  */
 #define mmu_notifier_vma_access(vma, write_protect)			\
-	(((vma)->vm_flags & VM_READ ? MMU_NOTIFIER_RANGE_READ : 0) |	\
-	 ((vma)->vm_flags & VM_WRITE && !(write_protect) ?		\
-	  MMU_NOTIFIER_RANGE_WRITE : 0))
+({									\
+	unsigned long __flags = (vma)->vm_flags;			\
+									\
+	(__flags & VM_READ ? MMU_NOTIFIER_RANGE_READ : 0) |		\
+	(__flags & VM_WRITE && !(write_protect) ?			\
+	 MMU_NOTIFIER_RANGE_WRITE : 0);					\
+})
 
 /**
  * struct mmu_notifier_ops - callbacks of a list subscription

@@ -3551,6 +3551,8 @@ static void hmm_test_folio_order(struct kunit *test)
 	unsigned long n = HMM_TEST_NTHP;
 	struct hmm_test *t = test->priv;
 	struct vm_area_struct *vma;
+	struct hmm_range range;
+	pte_t pte;
 
 	map_thp(t, n);
 	mmap_read_lock(t->mm);
@@ -3565,11 +3567,18 @@ static void hmm_test_folio_order(struct kunit *test)
 	hmm_expect_orders(t, 0, 128, 1);
 	hmm_expect_orders(t, 31, 40, 1);
 	hmm_expect_orders(t, 64, n - 64, 53);
-	/* Small pages have none */
+	/* Dirty or not is no matter of permission */
+	pte = hmm_get_pte(t, hmm_test_at(100));
+	hmm_xchg_pte(t, hmm_test_at(100), pte_mkclean(pte), NULL);
+	hmm_expect_orders(t, 64, n - 64, 11);
+	hmm_xchg_pte(t, hmm_test_at(100), pte, NULL);
+	/* Small pages have none, however they follow one another */
 	hmm_mmap_file(t, hmm_test_at(n), 16, MAP_SHARED);
 	hmm_touch(t, hmm_test_at(n), 16, true);
-	KUNIT_EXPECT_EQ(test, hmm_call(t, hmm_test_at(n), 16, 0), 0);
-	KUNIT_EXPECT_EQ(test, hmm_pfn_to_map_order(t->pfns[8]), 0U);
+	range = hmm_test_range(t, hmm_test_at(n), 16, 0);
+	range.flags = HMM_RANGE_FOLIO_ORDER;
+	KUNIT_EXPECT_EQ(test, hmm_once(t, &range), 0);
+	hmm_expect_ref(t, hmm_test_at(n), 16, "small pages");
 }
 #endif
 

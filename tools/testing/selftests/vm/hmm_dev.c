@@ -15,10 +15,6 @@
 #include "../kselftest.h"
 #include "hmm_dev.h"
 
-#ifndef MAP_HUGE_SHIFT
-#define MAP_HUGE_SHIFT	26
-#endif
-
 /* Of device DAX, as much as tests may look at. */
 #define DEVICE_DAX_CLEAR	(8UL << 20)
 

@@ -82,6 +82,10 @@ void *buffer(size_t len);
 
 /* ---- Kinds of memory ---- */
 
+#ifndef MAP_HUGE_SHIFT
+#define MAP_HUGE_SHIFT	26
+#endif
+
 enum kind {
 	ANON_PRIVATE,
 	ANON_SHARED,

@@ -160,6 +160,27 @@ TEST_F(mirror, no_access_drops)
 	EXPECT_EQ(-EFAULT, read_batches(self->fd, self->at, self->buf, PAGES));
 }
 
+/*
+ * Processes that share hugetlb memory may share its page tables, and a change of
+ * protection then takes the table away: nothing may be kept.
+ */
+TEST_F(mirror, mprotect_of_hugetlb)
+{
+	size_t len = 2UL << 20;
+	char *at = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED |
+			MAP_ANONYMOUS | MAP_HUGETLB | 21 << MAP_HUGE_SHIFT,
+			-1, 0);
+
+	if (at == MAP_FAILED)
+		SKIP(return, "no huge pages of 2 MiB");
+	EXPECT_EQ(0, dev_write(self->fd, at, self->buf, PAGES).err);
+	self->before = count("protection_vma");
+	EXPECT_EQ(0, mprotect(at, len, PROT_READ));
+	EXPECT_FATES("protection_vma", 0, 0, PAGES);
+	EXPECT_LT(0, read_batches(self->fd, at, self->buf, PAGES));
+	munmap(at, len);
+}
+
 /* The child shares the pages: the parent's device may read them meanwhile. */
 TEST_F(mirror, fork_downgrades)
 {

@@ -89,6 +89,7 @@
 #include <linux/oom.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
+#include <linux/userfaultfd_k.h>
 
 #include "hmm_internal.h"
 
@@ -122,11 +123,13 @@ static bool hmm_encoding_valid(const struct hmm_encoding *enc)
 
 static bool hmm_output_valid(const struct hmm_range *range)
 {
-	const unsigned int flags = HMM_RANGE_KEEP_FLAGS | HMM_RANGE_FOLIO_ORDER;
+	const unsigned int of_pfns = HMM_RANGE_KEEP_FLAGS | HMM_RANGE_FOLIO_ORDER;
 
+	if (range->flags & ~(of_pfns | HMM_RANGE_NO_USERFAULT))
+		return false;
 	if (!range->encoding && !range->max_extents)
-		return !(range->flags & ~flags);
-	if (range->flags)
+		return true;
+	if (range->flags & of_pfns)
 		return false;
 	if (range->max_extents)
 		return !range->encoding && !range->pfn_flags_mask;
@@ -183,6 +186,14 @@ static bool hmm_permitted(const struct hmm_walk *walk)
 	return !walk->write || walk->vma->vm_flags & VM_WRITE;
 }
 
+static void hmm_note_collision(struct hmm_walk *walk)
+{
+	if (likely(!hmm_collided(walk->range)) || walk->collided)
+		return;
+	walk->collided = true;
+	trace_hmm_collision(walk->range, walk->addr);
+}
+
 /* A page that is gone again after a collision: that can go on for ever */
 static bool hmm_in_vain(const struct hmm_walk *walk)
 {
@@ -200,7 +211,7 @@ static int hmm_fault_locked(struct hmm_walk *walk)
 		return -EPERM;
 	walk->faulted = walk->addr;
 	fault = hmm_fault(walk, 0);
-	walk->collided |= hmm_collided(walk->range);
+	hmm_note_collision(walk);
 	if (likely(!(fault & (VM_FAULT_ERROR | VM_FAULT_RETRY |
 			      VM_FAULT_COMPLETED))))
 		return 0;
@@ -352,6 +363,19 @@ static void hmm_unlock(struct hmm_walk *walk)
 	hmm_lock_lost(walk);
 }
 
+/* A fault that may not drop the lock gives a userfaultfd no chance */
+static int hmm_fault_no_userfault(struct hmm_walk *walk)
+{
+	if (walk->lock == HMM_LOCK_VMA) {
+		/* It comes again, under the mmap lock */
+		walk->faults++;
+		hmm_unlock(walk);
+		return hmm_lock(walk);
+	}
+	walk->faulted = walk->addr;
+	return vm_fault_to_errno(hmm_fault(walk, 0), 0);
+}
+
 /*
  * A fault that may drop the lock. If it did, the lock is taken anew, and the walk
  * goes on from the top of the tables with the results that it has: the sequence
@@ -365,6 +389,10 @@ static int hmm_fault_dropping(struct hmm_walk *walk)
 	vm_fault_t fault;
 	bool dropped;
 
+	/* Such memory waits for nothing else that a signal would have to end */
+	if (walk->range->flags & HMM_RANGE_NO_USERFAULT &&
+	    userfaultfd_armed(walk->vma))
+		return hmm_fault_no_userfault(walk);
 	if (held == HMM_LOCK_VMA)
 		flags |= FAULT_FLAG_VMA_LOCK;
 	if (walk->addr == walk->faulted)
@@ -392,7 +420,7 @@ static int hmm_fault_unlocked(struct hmm_walk *walk)
 	began = ktime_get_ns();
 	ret = hmm_fault_dropping(walk);
 	walk->clock->faulting += ktime_get_ns() - began;
-	walk->collided |= hmm_collided(walk->range);
+	hmm_note_collision(walk);
 	return ret;
 }
 
@@ -429,8 +457,11 @@ static void hmm_renew_requests(struct hmm_range *range, const void *requests)
 		memcpy(range->entries, requests, range->populated * size);
 		return;
 	}
-	for (i = 0; i < range->populated; i++)
+	for (i = 0; i < range->populated; i++) {
 		hmm_put_keeping(range->hmm_pfns + i, from[i]);
+		if (!(i % PTRS_PER_PTE))
+			cond_resched();
+	}
 }
 
 static int hmm_try_until(struct hmm_range *range, struct hmm_clock *clock,
@@ -490,6 +521,8 @@ int hmm_range_fault_unlocked_timeout(struct hmm_range *range,
 
 	might_sleep();
 
+	range->populated = 0;
+	range->nr_extents = 0;
 	if (!hmm_range_valid(range))
 		return -EINVAL;
 	if (!mmget_not_zero(mm))
@@ -497,7 +530,7 @@ int hmm_range_fault_unlocked_timeout(struct hmm_range *range,
 	if (range->pfn_flags_mask && !range->max_extents) {
 		requests = kvmemdup(range->entries, size *
 				    ((range->end - range->start) >> PAGE_SHIFT),
-				    GFP_KERNEL);
+				    GFP_KERNEL | __GFP_NOWARN);
 		ret = -ENOMEM;
 		if (!requests)
 			goto out;

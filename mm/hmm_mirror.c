@@ -91,8 +91,11 @@
  * By hmm_mirror_unregister(): @release is called while the process lives, and the
  * pages are still mapped. Invalidations may go on until it has returned.
  *
- * Held around @release: nothing. No lock, no invalidation, no read section of
- * SRCU or RCU, no reference on the users of the mm. (It is not a list subscription
+ * Held around @release: nothing of ours. No lock, no invalidation, no read section of
+ * SRCU or RCU, no reference on the users of the mm. The caller of the last mmput() may
+ * hold locks of its own: execve() holds exec_update_lock and cred_guard_mutex, and
+ * who reads /proc/PID/maps the lock of that file. A worker that @release waits for
+ * must not take those, and current may be any task. (It is not a list subscription
  * for that reason, too: those are released inside a read section that every
  * mmu_notifier_unregister() in the system waits for. And one for each mirror would
  * stop all of the process' page-table changes to be registered.) So @release may
@@ -128,9 +131,10 @@
  * waits for comes about without the process: disks answer, and a userfaultfd is
  * closed with the other files of its owner, which ends the fault. If the owner is
  * another process, it is that one's word that counts; a driver that cannot wait for
- * it says so, @no_userfault. Between two tries
- * a worker looks whether it is the last user, and gives up. Against collisions that
- * others cause in files a worker has a timeout.
+ * it says so, @no_userfault. Between two tries a worker looks whether the mirror has
+ * ended or it is the last user, and gives up. Several workers that collide without an
+ * end keep the mm for one another: against that, and against collisions that others
+ * cause in files, a worker has a timeout.
  *
  * What follows for a worker that @release waits for. It must not
  *
@@ -202,7 +206,7 @@ static void mirror_end(struct hmm_mirror *mirror)
 
 	mutex_lock(mirror->lock);
 	ended = mirror->ended;
-	mirror->ended = true;
+	WRITE_ONCE(mirror->ended, true);
 	mutex_unlock(mirror->lock);
 
 	if (ended) {
@@ -305,7 +309,8 @@ EXPORT_SYMBOL_GPL(hmm_mirror_register);
  *
  * Calls release, or waits for it if the exit of the process has begun to. On return
  * none of invalidate, map and release runs or will run, a fault that is under way
- * ends with -ESRCH, and the first reference is dropped. To do it twice is warned
+ * ends with -ESRCH at the latest when its pages are there, and the first reference is
+ * dropped. To do it twice is warned
  * of, and nothing happens, provided that the memory is still there.
  *
  * Context: Process context, sleeps. Not from a callback of a mirror, nor with
@@ -414,6 +419,8 @@ static int mirror_commit(struct hmm_mirror *mirror, struct hmm_range *range)
 		ret = mirror->ops->refill(mirror, range);
 		if (ret)
 			return ret;
+		if (fatal_signal_pending(current))
+			return -EINTR;
 	}
 }
 
@@ -430,21 +437,12 @@ static int mirror_try_locked(struct hmm_mirror *mirror, struct hmm_range *range)
 	return ret ?: mirror_commit(mirror, range);
 }
 
-/* A fault that must not drop the mmap lock does not wait for a userfaultfd either */
 static int mirror_try_shared(struct hmm_mirror *mirror, struct hmm_range *range)
 {
-	struct mm_struct *mm = mirror->sub.mm;
 	int ret;
 
-	if (!mirror->ops->no_userfault) {
-		ret = hmm_range_fault_unlocked_timeout(range, MIRROR_SLICE);
-		return ret ?: mirror_commit(mirror, range);
-	}
-	if (mmap_read_lock_killable(mm))
-		return -EINTR;
-	ret = mirror_try_locked(mirror, range);
-	mmap_read_unlock(mm);
-	return ret;
+	ret = hmm_range_fault_unlocked_timeout(range, MIRROR_SLICE);
+	return ret ?: mirror_commit(mirror, range);
 }
 
 /* Can all of the range be faulted in while the process is held up? */
@@ -488,12 +486,13 @@ static int mirror_hold(struct hmm_mirror *mirror, struct hmm_range *range)
  * no reason to fail, that an address space never holds still is. As the last user
  * of the mm we would only keep it from exiting.
  */
-static int mirror_again(struct mm_struct *mm, unsigned int tried,
+static int mirror_again(struct hmm_mirror *mirror, unsigned int tried,
 			unsigned long *until, unsigned long timeout)
 {
 	if (fatal_signal_pending(current))
 		return -EINTR;
-	if (atomic_read(&mm->mm_users) == 1)
+	if (READ_ONCE(mirror->ended) ||
+	    atomic_read(&mirror->sub.mm->mm_users) == 1)
 		return -ESRCH;
 	if (tried == 1)
 		*until = jiffies + timeout;
@@ -506,7 +505,6 @@ static int mirror_again(struct mm_struct *mm, unsigned int tried,
 static int mirror_fault(struct hmm_mirror *mirror, struct hmm_range *range,
 			unsigned long timeout)
 {
-	struct mm_struct *mm = mirror->sub.mm;
 	unsigned long until = 0;
 	unsigned int tried = 0;
 	int ret, err;
@@ -518,7 +516,7 @@ static int mirror_fault(struct hmm_mirror *mirror, struct hmm_range *range,
 			ret = mirror_hold(mirror, range);
 		if (ret != -EBUSY)
 			return ret;
-		err = mirror_again(mm, ++tried, &until, timeout);
+		err = mirror_again(mirror, ++tried, &until, timeout);
 	} while (!err);
 	return err;
 }
@@ -563,11 +561,15 @@ int hmm_mirror_fault(struct hmm_mirror *mirror, struct hmm_range *range,
 
 	might_sleep();
 
+	range->populated = 0;
+	range->nr_extents = 0;
 	if (!mirror_covers(mirror, range) || range->pfn_flags_mask)
 		return -EINVAL;
-	if (!hmm_mirror_mmget(mirror))
+	if (READ_ONCE(mirror->ended) || !hmm_mirror_mmget(mirror))
 		return -ESRCH;
 	range->notifier = &mirror->sub;
+	if (mirror->ops->no_userfault)
+		range->flags |= HMM_RANGE_NO_USERFAULT;
 	ret = mirror_fault(mirror, range, timeout);
 	hmm_mirror_mmput(mirror);
 	return ret;

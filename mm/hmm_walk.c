@@ -251,6 +251,12 @@ hmm_put_asked(void *out, unsigned long i, u64 entry, u64 alarm, u64 fault,
 
 /* ---- Stopping and filling ---- */
 
+static void hmm_advance(struct hmm_walk *walk, unsigned long n)
+{
+	walk->addr += n << PAGE_SHIFT;
+	walk->out += n * (hmm_wide(walk) ? sizeof(u64) : sizeof(long));
+}
+
 /* The page at walk->addr wants more than there is */
 static int hmm_stop(struct hmm_walk *walk, enum hmm_kind kind)
 {
@@ -260,12 +266,6 @@ static int hmm_stop(struct hmm_walk *walk, enum hmm_kind kind)
 	if (walk->reads && hmm_get(walk->out, 0, hmm_wide(walk)) & walk->ask_write)
 		walk->write = true;
 	return walk->fault(walk);
-}
-
-static void hmm_advance(struct hmm_walk *walk, unsigned long n)
-{
-	walk->addr += n << PAGE_SHIFT;
-	walk->out += n * (hmm_wide(walk) ? sizeof(u64) : sizeof(long));
 }
 
 /* Room for one more kind of page; a run that goes on needs none */
@@ -319,6 +319,26 @@ static void hmm_put_run(struct hmm_walk *walk, unsigned long n, u64 entry,
 		out[i] = entry;
 }
 
+/* The first of @n pages of a @kind that asks for more, or @n */
+static unsigned long hmm_find_asking(const struct hmm_walk *walk, unsigned long n,
+				     enum hmm_kind kind)
+{
+	const u64 alarm = walk->alarm[kind];
+	unsigned long i = alarm ? 0 : n;
+	u64 old;
+
+	for (; i < n; i++) {
+		old = hmm_get(walk->out, i, hmm_wide(walk));
+		if (old & alarm && old & walk->needs_fault)
+			break;
+	}
+	return i;
+}
+
+/*
+ * Returns how many have a result. What is mapped as one is reported as one, or not
+ * at all: then the page that asks for more is faulted in first, see hmm_stop_at().
+ */
 static unsigned long hmm_put_run_asked(struct hmm_walk *walk, unsigned long n,
 				       u64 entry, u64 step, enum hmm_kind kind)
 {
@@ -331,6 +351,27 @@ static unsigned long hmm_put_run_asked(struct hmm_walk *walk, unsigned long n,
 				   walk->keep, wide))
 			break;
 	return i;
+}
+
+/*
+ * Page @i from here on wants more, and what it is a part of is not written before
+ * its fault. If there is none, the pages before it are as they were: @entry.
+ */
+static int hmm_stop_at(struct hmm_walk *walk, unsigned long i, u64 entry,
+		       enum hmm_kind kind)
+{
+	u64 step = hmm_is_page(kind) ? 1ULL << walk->shift : 0;
+	unsigned long addr = walk->addr;
+	void *out = walk->out;
+	int ret;
+
+	hmm_advance(walk, i);
+	ret = hmm_stop(walk, kind);
+	walk->addr = addr;
+	walk->out = out;
+	if (ret)
+		hmm_advance(walk, hmm_put_run_asked(walk, i, entry, step, kind));
+	return ret;
 }
 
 /*
@@ -356,6 +397,12 @@ static int hmm_fill_entries(struct hmm_walk *walk, unsigned long n,
 		hmm_put_run(walk, n, entry, step);
 		hmm_advance(walk, n);
 		return 0;
+	}
+	/* A part of something larger must not be written before the fault */
+	if (order) {
+		done = hmm_find_asking(walk, n, kind);
+		if (done < n)
+			return hmm_stop_at(walk, done, entry, kind);
 	}
 	done = hmm_put_run_asked(walk, n, entry, step, kind);
 	hmm_advance(walk, done);
@@ -661,10 +708,11 @@ static unsigned int hmm_folio_order(const struct hmm_walk *walk,
 	struct page *page = pfn_to_page(first.pfn);
 	struct folio *folio = page_folio(page);
 	struct hmm_pte next;
-	unsigned int order;
 
 	n = min_t(unsigned long, n,
 		  folio_nr_pages(folio) - folio_page_idx(folio, page));
+	if (index | first.pfn)
+		n = min(n, 1UL << __ffs(index | first.pfn));
 	for (; run < n; run++) {
 		/* Dirty or not is no matter of permission */
 		next = hmm_read_pte(walk, ptep + run);
@@ -672,21 +720,22 @@ static unsigned int hmm_folio_order(const struct hmm_walk *walk,
 			break;
 	}
 
-	order = ilog2(run);
-	if (index | first.pfn)
-		order = min_t(unsigned int, order, __ffs(index | first.pfn));
-	return order;
+	return ilog2(run);
 }
 
-/* Returns how many have a result; @kind is that of the one that stopped it */
+/*
+ * Returns how many have a result; @kind is that of the one that stopped it. The page
+ * that asks for more is *@at behind it, and *@entry is what it would have been.
+ */
 static unsigned long hmm_fill_folios(struct hmm_walk *walk, const pte_t *ptep,
-				     unsigned long n, enum hmm_kind *kind)
+				     unsigned long n, enum hmm_kind *kind,
+				     unsigned long *at, u64 *entry)
 {
-	unsigned long i, size, done;
+	unsigned long i, size;
 	unsigned int order;
 	struct hmm_pte pte;
-	u64 entry;
 
+	*at = 0;
 	for (i = 0; i < n; i += size) {
 		pte = hmm_read_pte(walk, ptep + i);
 		*kind = pte.kind;
@@ -695,13 +744,15 @@ static unsigned long hmm_fill_folios(struct hmm_walk *walk, const pte_t *ptep,
 		order = pte.fixed == ~0ULL ? 0 :
 			hmm_folio_order(walk, ptep + i, n - i, pte);
 		size = 1UL << order;
-		entry = walk->bits[pte.kind] | pte.pfn |
-			(u64)order << HMM_PFN_ORDER_SHIFT;
-		done = hmm_put_run_asked(walk, size, entry, hmm_is_page(pte.kind),
-					 pte.kind);
-		hmm_advance(walk, done);
-		if (done < size)
-			return i + done;
+		*entry = walk->bits[pte.kind] | pte.pfn |
+			 (u64)order << HMM_PFN_ORDER_SHIFT;
+		*at = hmm_find_asking(walk, size, pte.kind);
+		if (*at < size)
+			break;
+		hmm_put_run_asked(walk, size, *entry, hmm_is_page(pte.kind),
+				  pte.kind);
+		hmm_advance(walk, size);
+		*at = 0;
 	}
 	return i;
 }
@@ -709,16 +760,17 @@ static unsigned long hmm_fill_folios(struct hmm_walk *walk, const pte_t *ptep,
 static int hmm_walk_folios(struct hmm_walk *walk, pmd_t *pmdp, unsigned long n)
 {
 	spinlock_t *ptl; /* of the table */
+	unsigned long done, at;
 	enum hmm_kind kind;
-	unsigned long done;
+	u64 entry = 0;
 	pte_t *ptep;
 
 	ptep = pte_offset_map_lock(walk->vma->vm_mm, pmdp, walk->addr, &ptl);
 	if (!ptep)
 		return 0;
-	done = hmm_fill_folios(walk, ptep, n, &kind);
+	done = hmm_fill_folios(walk, ptep, n, &kind, &at, &entry);
 	pte_unmap_unlock(ptep, ptl);
-	return done < n ? hmm_stop(walk, kind) : 0;
+	return done < n ? hmm_stop_at(walk, at, entry, kind) : 0;
 }
 
 static int hmm_walk_ptes(struct hmm_walk *walk, pmd_t *pmdp, unsigned long next)
@@ -849,9 +901,9 @@ static int hmm_walk_tables(struct hmm_walk *walk, unsigned long end)
 
 	/* Levels that are folded do not end by themselves, but with the one above */
 	end = pgd_addr_end(walk->addr, end);
-	if (pgd_none(pgdp_get(pgdp)))
+	if (pgd_none(*pgdp))
 		return hmm_fill_alike(walk, end, HMM_HOLE);
-	if (pgd_bad(pgdp_get(pgdp)))
+	if (pgd_bad(*pgdp))
 		return hmm_fill_alike(walk, end, HMM_ERROR);
 	p4dp = p4d_offset(pgdp, walk->addr);
 	end = p4d_addr_end(walk->addr, end);
@@ -868,7 +920,7 @@ static int hmm_walk_hugetlb(struct hmm_walk *walk, unsigned long end)
 	struct hstate *h = hstate_vma(vma);
 	unsigned long head = walk->addr & huge_page_mask(h);
 	unsigned long next = min(end - 1, head + huge_page_size(h) - 1) + 1;
-	pte_t *ptep, pte = {};
+	pte_t *ptep, pte = __pte(0);
 
 	hugetlb_vma_lock_read(vma);
 	ptep = hugetlb_walk(vma, head, huge_page_size(h));

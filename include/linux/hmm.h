@@ -228,12 +228,16 @@ struct hmm_extent {
  *	piece with equal permissions, inside the range. It costs the page-table
  *	lock, and a look at the folio for each.
  *
- * Both are for arrays of pfns: not with &hmm_range.encoding or
+ * @HMM_RANGE_NO_USERFAULT: Do not wait for a userfaultfd: memory that one would
+ *	have to supply is an error, -EFAULT. hmm_range_fault() never waits for one.
+ *
+ * The first two are for arrays of pfns: not with &hmm_range.encoding or
  * &hmm_range.max_extents.
  */
 enum hmm_range_flags {
 	HMM_RANGE_KEEP_FLAGS = BIT(0),
 	HMM_RANGE_FOLIO_ORDER = BIT(1),
+	HMM_RANGE_NO_USERFAULT = BIT(2),
 };
 
 /**

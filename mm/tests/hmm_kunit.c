@@ -2573,6 +2573,7 @@ static void hmm_test_thp_requests(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, t->faults, 1UL);
 	hmm_expect_flags(t, 19, T_VW, "written");
 	hmm_expect_flags(t, n - 1, T_VW, "after it");
+	hmm_expect_ref(t, HMM_TEST_BASE, n, "before it, too");
 	req[n - 1] = REQ_FW;
 	KUNIT_EXPECT_EQ(test, hmm_call_req(t, HMM_TEST_BASE, n, 0, REQ_FW, req), 0);
 	KUNIT_EXPECT_EQ(test, t->faults, 0UL);
@@ -3229,7 +3230,7 @@ static void hmm_test_output_arguments(struct kunit *test)
 		unsigned int flags;
 		unsigned long mask;
 	} bad[] = {
-		{ .flags = BIT(2) },
+		{ .flags = BIT(3) },
 		{ .flags = ~0U },
 		{ .extents = true, .flags = HMM_RANGE_KEEP_FLAGS },
 		{ .extents = true, .flags = HMM_RANGE_FOLIO_ORDER },

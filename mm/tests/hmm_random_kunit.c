@@ -230,7 +230,7 @@ static pmd_t *r_pmdp(struct r_world *w, unsigned long addr)
 	p4d_t *p4dp;
 	pud_t *pudp;
 
-	if (pgd_none(pgdp_get(pgdp)))
+	if (pgd_none(*pgdp))
 		return NULL;
 	p4dp = p4d_offset(pgdp, addr);
 	if (p4d_none(p4dp_get(p4dp)))

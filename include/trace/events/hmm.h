@@ -95,7 +95,10 @@ TRACE_EVENT(hmm_collision,
 		  __entry->mm, __entry->start, __entry->end, __entry->addr)
 );
 
-/* Collisions went on for too long; a caller that cannot wait gave up */
+/*
+ * Collisions went on for too long, and a call without a lock gave up. A mirror
+ * begins another.
+ */
 TRACE_EVENT(hmm_timeout,
 
 	TP_PROTO(const struct hmm_range *range, unsigned long tries),

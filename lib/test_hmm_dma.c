@@ -94,6 +94,8 @@
  * @engine: held over everything that needs the buffer to stay as it is
  * @done: the transfer is over
  * @dead: one never was; DMA is off
+ * @opens: files that are open
+ * @idle: for who waits until none is
  */
 struct edu {
 	struct pci_dev *pdev;
@@ -102,6 +104,8 @@ struct edu {
 	struct mutex engine;		/* see "Lock order" above */
 	struct completion done;
 	bool dead;
+	atomic_t opens;
+	wait_queue_head_t idle;
 };
 
 /**
@@ -418,6 +422,7 @@ static int edu_open(struct inode *inode, struct file *file)
 		return -ENOMEM;
 	}
 	mirror->edu = edu;
+	atomic_inc(&edu->opens);
 	mutex_init(&mirror->io);
 	mutex_init(&mirror->lock);
 	file->private_data = mirror;
@@ -427,6 +432,7 @@ static int edu_open(struct inode *inode, struct file *file)
 static int edu_release(struct inode *inode, struct file *file)
 {
 	struct mirror *mirror = file->private_data;
+	struct edu *edu = mirror->edu;
 
 	mirror_end(mirror);
 	dma_free_coherent(mirror_dev(mirror), EDU_BUFFER_SIZE, mirror->landing,
@@ -434,6 +440,10 @@ static int edu_release(struct inode *inode, struct file *file)
 	mutex_destroy(&mirror->lock);
 	mutex_destroy(&mirror->io);
 	kfree(mirror);
+	spin_lock_irq(&edu->idle.lock);
+	if (atomic_dec_and_test(&edu->opens))
+		wake_up_locked(&edu->idle);
+	spin_unlock_irq(&edu->idle.lock);
 	return 0;
 }
 
@@ -613,6 +623,7 @@ static int edu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	edu->pdev = pdev;
 	mutex_init(&edu->engine);
 	init_completion(&edu->done);
+	init_waitqueue_head(&edu->idle);
 	edu->misc.minor = MISC_DYNAMIC_MINOR;
 	edu->misc.name = "hmm_dma";
 	edu->misc.fops = &edu_fops;
@@ -634,12 +645,19 @@ static int edu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	return ret;
 }
 
-/* Not while a file is open: that holds the module, and there is no unbinding. */
+/*
+ * An open file holds the module, but not the device: who takes that away waits for
+ * the file to be closed. No new one is opened then.
+ */
 static void edu_remove(struct pci_dev *pdev)
 {
 	struct edu *edu = pci_get_drvdata(pdev);
 
 	misc_deregister(&edu->misc);
+	wait_event(edu->idle, !atomic_read(&edu->opens));
+	/* The one who woke us up is through with the queue */
+	spin_lock_irq(&edu->idle.lock);
+	spin_unlock_irq(&edu->idle.lock);
 	pci_clear_master(pdev);
 	free_irq(pci_irq_vector(pdev, 0), edu);
 	pci_free_irq_vectors(pdev);

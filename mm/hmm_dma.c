@@ -465,6 +465,26 @@ EXPORT_SYMBOL_GPL(hmm_dma_map_free);
 
 /* ---- Single entries ---- */
 
+/* Is there a page for every entry of the block? A device entry needs them all. */
+static bool block_present(const struct hmm_dma_map *map, size_t idx)
+{
+	size_t end = idx + block_pages(map);
+
+	while (idx < end && entry_read(map, idx) & HMM_PFN_VALID)
+		idx++;
+	return idx == end;
+}
+
+/* Unmap the block if any of it is not what it was mapped as */
+static void block_refresh(struct device *dev, struct hmm_dma_map *map, size_t idx)
+{
+	size_t end = idx + block_pages(map);
+
+	for (; idx < end; idx++)
+		if (entry_differs(map, idx))
+			run_drop(dev, map, idx);
+}
+
 /**
  * hmm_dma_map_pfn() - map one entry
  * @dev: the device
@@ -495,8 +515,7 @@ dma_addr_t hmm_dma_map_pfn(struct device *dev, struct hmm_dma_map *map,
 	if (idx >= map->nr_entries || idx % n ||
 	    !(entry_read(map, idx) & HMM_PFN_VALID))
 		return DMA_MAPPING_ERROR;
-	if (entry_differs(map, idx))
-		run_drop(dev, map, idx);
+	block_refresh(dev, map, idx);
 	if (map->mapped[idx]) {
 		entry_tell(map, idx);
 		return map->dma_list[idx];
@@ -590,9 +609,8 @@ static int range_map(struct device *dev, struct hmm_dma_map *map, size_t first,
 			run_drop(dev, map, idx);
 
 	for (idx = first; idx < end; idx += n) {
-		n = 1;
-		if (map->mapped[idx] ||
-		    !(entry_read(map, idx) & HMM_PFN_VALID))
+		n = block_pages(map);
+		if (map->mapped[idx] || !block_present(map, idx))
 			continue;
 		n = run_length(dev, map, idx, end);
 		if (!n)

@@ -34,6 +34,7 @@ MEMORY = "2G"
 SUITES = {"mmu_notifier_bench": "subscriptions", "hmm_bench": "pages of a range"}
 
 FIGURE = re.compile(r"# ?(?:.*?)bench: (\S+) ([\d.]+) (\S+)\s*$")
+NATIVE = "hmm_bench"
 RESULTS = BUILD / "bench.json"
 
 
@@ -74,6 +75,23 @@ def boot(settings, config, suite, machine, cpus):
     if ended != "exited" or status or verdict.splats:
         raise Trouble(TEST_FAILED, f"{suite} ({config}) ended badly; see {console}")
     return figures(text, f"{suite} ({config}); see {console}")
+
+
+def native(settings, config):
+    """The suite of ranges as native code, on User Mode Linux; cycles of this CPU."""
+    obj, log = BUILD / f"obj-um-{config}", BUILD / "log" / f"um-{config}.log"
+    log.write_bytes(b"")
+    options = [w for word in kbuild.compiler(settings) for w in ("--make_options", word)]
+    argv = ["python3", "-B", "tools/testing/kunit/kunit.py", "run", "--arch", "um",
+            "--kunitconfig", HARNESS / "config/um-bench.config", "--build_dir", obj,
+            "--jobs", str(settings.jobs), "--timeout", "600", *options, NATIVE]
+    console = obj / "test.log"
+    console.unlink(missing_ok=True)
+    status, tail = run(argv, f"um ({config})", log, settings.verbose,
+                       cwd=settings.tree, env=kbuild.env())
+    if status or not console.is_file():
+        raise Trouble(TEST_FAILED, f"{NATIVE} did not run on um:\n" + tail[-1500:])
+    return figures(read_text(console), f"{NATIVE} on um ({config})")
 
 
 def figures(text, what):
@@ -169,21 +187,24 @@ def merged(suites, kernel):
 
 def everything(settings):
     """Build both, measure both, print a table for each suite."""
-    suites, crowd = {suite: {} for suite in SUITES}, {}
+    suites, crowd, um = {suite: {} for suite in SUITES}, {}, {}
     for name, these, config, kind in kernels(settings):
         build(these, config, kind)
         for suite, rows in suites.items():
             rows[name] = boot(these, config, suite, EXACT, 1)
         crowd[name] = boot(these, config, "mmu_notifier_crowd", CROWD, CROWD_CPUS)
+        um[name] = native(these, config)
     wanted, ours = targets(), merged(suites, "ours")
     show("Built and run with:", versions())
     for suite, rows in suites.items():
         show_suite(rows, wanted, SUITES[suite])
     show(f"Operations a ms against the CPUs at work, of {CROWD_CPUS} virtual ones on "
          f"{os.cpu_count()} real ones; ratios count:", scale(crowd))
+    show("Cycles of this machine, natively on User Mode Linux; ratios count:",
+         table(um, {}, [n for n in um["ours"] if "/" not in n]))
     exact = {kernel: merged(suites, kernel) for kernel in ("stock", "ours")}
-    write_if_changed(RESULTS, (json.dumps({"versions": versions(), "exact": exact,
-                                           "crowd": crowd}, indent=1) + "\n").encode())
+    kept = {"versions": versions(), "exact": exact, "crowd": crowd, "um": um}
+    write_if_changed(RESULTS, (json.dumps(kept, indent=1) + "\n").encode())
     left = missed(ours, wanted)
     for name in left:
         say(f"MISSED: {name}")

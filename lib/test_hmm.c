@@ -389,8 +389,9 @@ static int access_window(struct access *acc, unsigned long addr)
 	range->start = addr;
 	range->end = addr + min(acc->end - addr, WINDOW_PAGES << PAGE_SHIFT);
 	ret = hmm_mirror_fault(mirror, range, patience());
-	/* What is left of a refill */
-	xas_nomem(&acc->xas, GFP_KERNEL);
+	/* What is left of a refill, and after one that failed nothing new */
+	if (!xas_error(&acc->xas))
+		xas_nomem(&acc->xas, GFP_KERNEL);
 	return ret;
 }
 
@@ -624,16 +625,21 @@ static const struct request {
 
 static int request_run(const struct request *req, struct access *acc)
 {
-	int ret;
+	struct hmm_mirror *mirror = &acc->shadow->mirror;
+	int ret = -ENOMEM;
 
+	/* A file that outlived its process through fork() shadows nothing. */
+	if (!hmm_mirror_mmget(mirror))
+		return -ESRCH;
 	acc->range.hmm_pfns = kvmalloc_array(min(pages_left(acc), WINDOW_PAGES),
 					     sizeof(*acc->range.hmm_pfns),
 					     GFP_KERNEL);
-	if (!acc->range.hmm_pfns)
-		return -ENOMEM;
-	acc->write = req->write;
-	ret = req->run(acc);
+	if (acc->range.hmm_pfns) {
+		acc->write = req->write;
+		ret = req->run(acc);
+	}
 	kvfree(acc->range.hmm_pfns);
+	hmm_mirror_mmput(mirror);
 	return ret;
 }
 

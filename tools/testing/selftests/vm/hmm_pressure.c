@@ -85,11 +85,12 @@ static void visit_all_cpus(void)
  * was charged for small objects, when the last of them is gone, stays with the
  * group.
  */
+static const char * const kinds[] = {
+	"anon", "file", "shmem", "kernel_stack", "pagetables", "slab",
+};
+
 static bool group_is_empty(void)
 {
-	static const char * const kinds[] = {
-		"anon", "file", "shmem", "kernel_stack", "pagetables", "slab",
-	};
 	size_t i;
 
 	visit_all_cpus();
@@ -98,6 +99,16 @@ static bool group_is_empty(void)
 		if (read_keyed(group_path("memory.stat"), kinds[i]))
 			return false;
 	return read_number(group_path("memory.current")) <= (long)page_size;
+}
+
+static void group_say(struct __test_metadata *_metadata)
+{
+	size_t i;
+
+	TH_LOG("%ld bytes left", read_number(group_path("memory.current")));
+	for (i = 0; i < ARRAY_LEN(kinds); i++)
+		TH_LOG("  %s: %ld", kinds[i],
+		       read_keyed(group_path("memory.stat"), kinds[i]));
 }
 
 /* ---- A child in it ---- */
@@ -404,7 +415,7 @@ TEST_F(oom, teardown_is_complete)
 	ASSERT_EQ(0, close(self->child.fd));
 	self->child.fd = -1;
 	EXPECT_TRUE(wait_until(group_is_empty(), 20))
-		TH_LOG("%ld bytes left", read_number(group_path("memory.current")));
+		group_say(_metadata);
 	EXPECT_EQ(0, rmdir(GROUP));
 
 	fd = dev_open(0);

@@ -217,6 +217,9 @@ static void m_map_ops(struct kunit *test, unsigned long idx, unsigned long n,
 	vma->vm_private_data = ops ? e : NULL;
 	mmap_write_lock(e->mm);
 	ret = insert_vm_struct(e->mm, vma);
+	/* munmap() takes it back */
+	if (!ret)
+		vm_stat_account(e->mm, vma->vm_flags, n);
 	mmap_write_unlock(e->mm);
 	KUNIT_ASSERT_EQ(test, ret, 0);
 }
@@ -786,21 +789,33 @@ static void downgrade_by_mprotect(struct kunit *test)
 	m_unregister(test, d);
 }
 
+/* Somebody else has the lock: lockdep knows that its holder may not invalidate */
+static void job_hold_lock(struct m_job *j)
+{
+	mutex_lock(&j->d->lock);
+	m_gate_pass(&j->d->gate);
+	mutex_unlock(&j->d->lock);
+}
+
 /* Nobody waits for the lock, and only those need it who are hit */
 static void nonblocking(struct kunit *test)
 {
+	struct m_job *holder = m_job(test);
 	struct m_env *e = test->priv;
 	struct m_dev *d = m_mirror(test, 4, 4);
 	unsigned long seq = mmu_interval_read_begin(&d->mirror.sub);
 
-	mutex_lock(&d->lock);
+	d->gate.armed = 1;
+	m_start_apart(holder, job_hold_lock, d);
+	ASSERT_DONE(test, &d->gate.entered);
 	KUNIT_EXPECT_EQ(test, m_nonblock(e, 4, 1), -EAGAIN);
 	KUNIT_EXPECT_EQ(test, m_nonblock(e, 7, 2), -EAGAIN);
 	KUNIT_EXPECT_EQ(test, m_nonblock(e, 3, 1), 0);
 	KUNIT_EXPECT_EQ(test, m_nonblock(e, 8, 1), 0);
 	KUNIT_EXPECT_EQ(test, d->invalidated, 0);
 	KUNIT_EXPECT_FALSE(test, mmu_interval_read_retry(&d->mirror.sub, seq));
-	mutex_unlock(&d->lock);
+	complete_all(&d->gate.leave);
+	ASSERT_DONE(test, &holder->done);
 
 	KUNIT_EXPECT_EQ(test, m_nonblock(e, 4, 1), 0);
 	KUNIT_EXPECT_EQ(test, d->invalidated, 1);
@@ -1134,7 +1149,8 @@ static void release_elsewhere(struct m_dev *d)
 	d->odd += mutex_is_locked(&d->lock) ||
 		  rwsem_is_locked(&d->e->mm->mmap_lock) || rcu_preempt_depth();
 #ifdef CONFIG_LOCKDEP
-	d->odd += lock_is_held(&__mmu_notifier_invalidate_range_start_map);
+	d->odd += lock_is_held(&__mmu_notifier_invalidate_range_start_map) ==
+		  LOCK_STATE_HELD;
 #endif
 	d->odd += mmu_interval_wait_timeout(&d->mirror.sub, 0, ULONG_MAX, 1) != 0;
 	if (!mm)

@@ -284,6 +284,9 @@ TEST_F(access, never_writable)
 
 TEST_F(access, no_access)
 {
+	/* With CONFIG_DEBUG_VM; pudp_invalidate() takes it for not present. */
+	if (variant->kind == DEVICE_DAX_1G)
+		SKIP(return, "the kernel may warn of a PUD without access");
 	pattern_fill(self->at, self->bytes, 60);
 	ASSERT_EQ(0, dev_read(self->fd, self->at, self->buf, self->pages).err);
 	ASSERT_EQ(0, mprotect(self->at, self->mem.len, PROT_NONE));

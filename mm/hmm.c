@@ -166,11 +166,6 @@ static void hmm_end(const struct hmm_walk *walk, u64 began, int ret)
 
 /* ---- With the mmap lock held by the caller ---- */
 
-static bool hmm_collided(const struct hmm_range *range)
-{
-	return mmu_interval_check_retry(range->notifier, range->notifier_seq);
-}
-
 /* Get the page at walk->addr what it wants; the walk will see the result */
 static vm_fault_t hmm_fault(struct hmm_walk *walk, unsigned int flags)
 {

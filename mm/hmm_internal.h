@@ -8,6 +8,7 @@
  */
 
 #include <linux/hmm.h>
+#include <linux/mmu_notifier.h>
 #include <linux/sched/signal.h>
 
 /* Result of hmm_walk_on() beside 0 and errors: no room for another extent */
@@ -86,6 +87,11 @@ struct hmm_walk {
 
 void hmm_walk_init(struct hmm_walk *walk, struct hmm_range *range);
 int hmm_walk_on(struct hmm_walk *walk);
+
+static inline bool hmm_collided(const struct hmm_range *range)
+{
+	return mmu_interval_check_retry(range->notifier, range->notifier_seq);
+}
 
 /* Is anything up for this thread: a signal, or somebody else's turn? */
 static inline bool hmm_disturbed(void)

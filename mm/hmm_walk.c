@@ -177,14 +177,14 @@ static noinline void hmm_walk_ask(struct hmm_walk *walk, unsigned long mask,
 /* The kinds that do not have all that every page is asked for */
 static u8 hmm_refused(unsigned long request)
 {
-	u8 kinds = BIT(HMM_HOLE) | BIT(HMM_ERROR) | BIT(HMM_SPECIAL);
+	u8 kinds = 0;
+	int kind;
 
 	if (!(request & HMM_PFN_REQ_FAULT))
 		return 0;
-	if (request & HMM_PFN_REQ_WRITE)
-		kinds |= BIT(HMM_READABLE) | BIT(HMM_OWN_READABLE);
-	if (request & HMM_PFN_REQ_SYSMEM)
-		kinds |= BIT(HMM_OWN_READABLE) | BIT(HMM_OWN_WRITABLE);
+	for (kind = 0; kind < HMM_NR_KINDS; kind++)
+		if (request & hmm_kind_lacks[kind])
+			kinds |= BIT(kind);
 	return kinds;
 }
 
@@ -436,11 +436,6 @@ static int hmm_fill_leaf(struct hmm_walk *walk, unsigned long next,
 
 	return hmm_fill(walk, next, write ? HMM_WRITABLE : HMM_READABLE,
 			pfn + offset, order);
-}
-
-static bool hmm_collided(const struct hmm_range *range)
-{
-	return mmu_interval_check_retry(range->notifier, range->notifier_seq);
 }
 
 static int hmm_disturbance(void)

@@ -371,8 +371,12 @@ static void mirror_drop(struct mirror *m, unsigned long first, unsigned long las
 static void mirror_doom(struct mirror *m, unsigned long first, unsigned long last)
 {
 	for (unsigned long p = first; p <= last; p++) {
-		if (peek(m->copy[p]))
-			poke(m->copy[p], DOOMED);
+		u64 copy = peek(m->copy[p]);
+
+		/* The finish of another bracket drops it without a lock */
+		if (copy)
+			__atomic_compare_exchange_n(&m->copy[p], &copy, DOOMED,
+						    false, SHIM_WATCH, SHIM_WATCH);
 	}
 }
 

@@ -16,6 +16,9 @@
  * - Each subscription that was there for all of a start is called once by it, no
  *   other more than once. Starts and ends are paired; refusals are taken back.
  * - Finishes come once each, after all starts of their bracket, in their order.
+ * - Exit releases each interval subscription that has a release and was there for
+ *   all of it, once, no other more than once; when its bracket is over and closed,
+ *   and nothing is left to be dropped.
  * - Nothing is called after remove or unregister returned, or exit: what has been
  *   removed is overwritten or freed, and put to use again.
  * - Every pin on an address space is given back.
@@ -75,6 +78,7 @@ struct box {
 	struct dev *dev;
 	bool gone;
 	int inside;			/* callbacks, and finishes to come */
+	int releases;			/* not marked: removal is what orders it */
 };
 
 struct dev {
@@ -84,6 +88,7 @@ struct dev {
 	struct box *box;
 	struct space *space;
 	bool inserted;
+	bool releases;			/* its ops do; stable while gen is odd */
 	u64 old_serial;			/* of the last space, and the last value */
 	unsigned long old_seq;
 };
@@ -124,7 +129,7 @@ struct bracket {
 	struct space *space;
 	struct bracket *outer;
 	u64 dev_gen[NR_DEVS], list_gen[NR_LISTS];	/* 0: nothing is demanded */
-	u8 called[NR_DEVS];
+	u8 called[NR_DEVS], released[NR_DEVS];
 	u8 starts[NR_LISTS], ends[NR_LISTS];
 	bool nonblock, refused, finishing;
 	unsigned int left, finished;			/* finishes */
@@ -160,7 +165,7 @@ static u64 serials;
 static long spaces_made, spaces_freed, shared_made, shared_freed;
 static struct {
 	unsigned long brackets, refused, faults, retries, inserts, finishes;
-	unsigned long registers, exits, failures;
+	unsigned long registers, exits, releases, failures;
 } count;
 
 #define tally(what)	__atomic_add_fetch(&count.what, 1, __ATOMIC_RELAXED)
@@ -582,13 +587,60 @@ static void dev_invalidate_finish(struct mmu_interval_notifier_finish *finish)
 	bump(box->inside, -1);
 }
 
-static const struct mmu_interval_notifier_ops one_pass = {
-	.invalidate = dev_invalidate,
-};
+static void dev_release_allowed(struct box *box, struct bracket *b)
+{
+	unsigned int nr = box->dev - devs;
 
-static const struct mmu_interval_notifier_ops two_passes = {
-	.invalidate_start = dev_invalidate_start,
-	.invalidate_finish = dev_invalidate_finish,
+	check(!peek(box->gone), "device %u: released after its removal", nr);
+	check(b, "device %u: released outside of any exit", nr);
+	check(box->ini.mm == &b->space->mm, "device %u: released from another mm", nr);
+	check(!peek(b->space->released), "device %u: released after exit", nr);
+	check(b->called[nr], "device %u: released before the bracket", nr);
+	check(b->left == b->finished, "device %u: released before the finishes", nr);
+	check(!b->released[nr] && !box->releases, "device %u: released twice", nr);
+}
+
+static void dev_release(struct mmu_interval_notifier *ini)
+{
+	struct box *box = container_of(ini, struct box, ini);
+	struct bracket *b = me->exiting;
+	struct dev *dev = box->dev;
+
+	might_sleep();
+	bump(box->inside, 1);
+	dev_release_allowed(box, b);
+	b->released[dev - devs] = 1;
+	box->releases++;
+	tally(releases);
+	jitter();
+	/* Others may be in brackets, and will leave them; that of exit is closed */
+	if (one_in(4))
+		mmu_interval_read_begin(ini);
+	mutex_lock(&dev->lock);
+	for (unsigned int p = 0; p < NR_PAGES; p++)
+		check(!peek(dev->mirror.copy[p]), "device %u: a copy at its release",
+		      (unsigned int)(dev - devs));
+	mutex_unlock(&dev->lock);
+	jitter();
+	check(!peek(box->gone), "device %u: removed during its release",
+	      (unsigned int)(dev - devs));
+	bump(box->inside, -1);
+}
+
+static const struct mmu_interval_notifier_ops dev_ops[] = {
+	{
+		.invalidate = dev_invalidate,
+	}, {
+		.invalidate = dev_invalidate,
+		.release = dev_release,
+	}, {
+		.invalidate_start = dev_invalidate_start,
+		.invalidate_finish = dev_invalidate_finish,
+	}, {
+		.invalidate_start = dev_invalidate_start,
+		.invalidate_finish = dev_invalidate_finish,
+		.release = dev_release,
+	},
 };
 
 /* ---- List subscriptions: the callbacks ---- */
@@ -828,6 +880,17 @@ static void verify_dev_calls(struct bracket *b)
 	}
 }
 
+static void verify_dev_releases(struct bracket *b)
+{
+	for (unsigned int i = 0; i < NR_DEVS; i++) {
+		bool releases = peek(devs[i].releases);
+
+		if (b->dev_gen[i] && peek(devs[i].mirror.gen) == b->dev_gen[i])
+			check(b->released[i] == releases, "device %u: %s released", i,
+			      releases ? "not" : "wrongly");
+	}
+}
+
 static void verify_list_calls(struct bracket *b, bool ended)
 {
 	for (unsigned int i = 0; i < NR_LISTS; i++) {
@@ -855,6 +918,7 @@ static void space_exit(struct space *space)
 	me->exiting = NULL;
 	poke(space->released, true);
 	verify_dev_calls(&b);
+	verify_dev_releases(&b);
 	check(b.left == b.finished, "exit: %u finishes missing", b.left - b.finished);
 	for (unsigned int i = 0; i < NR_LISTS; i++)
 		check(!mirror_present(&lists[i].mirror, space, 0, NR_PAGES),
@@ -1064,7 +1128,7 @@ static void op_age(void)
 
 static void dev_insert(struct dev *dev)
 {
-	const struct mmu_interval_notifier_ops *ops = one_in(2) ? &one_pass : &two_passes;
+	const struct mmu_interval_notifier_ops *ops = &dev_ops[rnd(ARRAY_SIZE(dev_ops))];
 	struct space *space = space_get();
 	struct mirror *m = &dev->mirror;
 	bool again = dev->old_serial == space->serial, locked = one_in(4);
@@ -1076,7 +1140,9 @@ static void dev_insert(struct dev *dev)
 	poke(m->serial, space->serial);
 	poke(m->first, first);
 	poke(m->last, last);
+	poke(dev->releases, ops->release);
 	dev->space = space;
+	dev->box->releases = 0;
 	first <<= PAGE_SHIFT;
 	last = (last + 1) << PAGE_SHIFT;
 	poke(dev->box->gone, false);
@@ -1119,6 +1185,7 @@ static void dev_remove(struct dev *dev)
 	}
 	mmu_interval_notifier_remove(&box->ini);
 	check(!peek(box->inside), "removed with %d callbacks inside", box->inside);
+	check(box->releases <= dev->releases, "released %d times", box->releases);
 	poke(box->gone, true);
 	if (locked) {
 		mmap_read_unlock(mm);
@@ -1587,9 +1654,10 @@ int main(int argc, char **argv)
 	teardown();
 	printf("torture: %lu brackets (%lu refused), %lu faults (%lu retries), ",
 	       count.brackets, count.refused, count.faults, count.retries);
-	printf("%lu inserts, %lu finishes, %lu registers, %lu exits, %lu injected failures\n",
+	printf("%lu inserts, %lu finishes, %lu registers, %lu exits, %lu releases, ",
 	       count.inserts, count.finishes, count.registers, count.exits,
-	       count.failures);
+	       count.releases);
+	printf("%lu injected failures\n", count.failures);
 	printf("torture: ok\n");
 	fflush(stdout);
 	/* The worker and the watchdog sleep: nothing is to be run behind them */

@@ -62,28 +62,52 @@ static long group_anon(void)
 	return read_keyed(group_path("memory.stat"), "anon");
 }
 
+static void stay_on(int cpu)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	sched_setaffinity(0, sizeof(one), &one);
+}
+
 /* Be for a moment where a CPU that is idle holds on to the last address space. */
 static void visit_all_cpus(void)
 {
-	cpu_set_t all, one;
+	cpu_set_t all;
 	int cpu;
 
 	sched_getaffinity(0, sizeof(all), &all);
-	for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-		if (!CPU_ISSET(cpu, &all))
-			continue;
-		CPU_ZERO(&one);
-		CPU_SET(cpu, &one);
-		sched_setaffinity(0, sizeof(one), &one);
-	}
+	for (cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET(cpu, &all))
+			stay_on(cpu);
 	sched_setaffinity(0, sizeof(all), &all);
 }
 
 /*
- * Has the group nothing any more, not even the top of a page table? CPUs keep some
- * charge in hand, which a new limit takes from them; what is left of a page that
- * was charged for small objects, when the last of them is gone, stays with the
- * group.
+ * What CPUs keep for a while, though nobody uses it: the last address space, where
+ * they are idle; new pages that are not on an LRU list yet, up to 31 on each CPU,
+ * with a reference that keeps them charged long after their process; and charge
+ * in hand, for the next page.
+ *
+ * Both an exit and a scan put on the lists only the pages of the CPU on which they
+ * run, so a limit alone does not get at the others. Before its last try
+ * memory.reclaim collects those of all CPUs. A page with one more reference stays
+ * charged, whoever holds it. A new limit then takes the charge in hand back.
+ */
+static void collect_from_cpus(void)
+{
+	visit_all_cpus();
+	write_number(group_path("memory.reclaim"),
+		     read_number(group_path("memory.current")));
+	write_number(group_path("memory.high"), 0);
+}
+
+/*
+ * Has the group nothing any more, not even the top of a page table? What is left
+ * of a page that was charged for small objects, when the last of them is gone,
+ * stays with the group. Where nothing at all is charged the kinds, which CPUs
+ * count for themselves first, need not be asked: no limit collects them then.
  */
 static const char * const kinds[] = {
 	"anon", "file", "shmem", "kernel_stack", "pagetables", "slab",
@@ -93,8 +117,9 @@ static bool group_is_empty(void)
 {
 	size_t i;
 
-	visit_all_cpus();
-	write_number(group_path("memory.high"), 0);
+	collect_from_cpus();
+	if (!read_number(group_path("memory.current")))
+		return true;
 	for (i = 0; i < ARRAY_LEN(kinds); i++)
 		if (read_keyed(group_path("memory.stat"), kinds[i]))
 			return false;
@@ -327,6 +352,27 @@ static void oom_by_cpu(int fd, int out, void *arg)
 	}
 }
 
+#define FEW		8	/* pages, fewer than a CPU keeps in hand */
+
+/* The first pages are in the hands of a CPU that none of the process is on then. */
+static void oom_elsewhere(int fd, int out, void *arg)
+{
+	char *at = map_small(FEW * page_size);
+	cpu_set_t all;
+	int cpu = 0;
+
+	sched_getaffinity(0, sizeof(all), &all);
+	while (!CPU_ISSET(cpu, &all))
+		cpu++;
+	stay_on(cpu);
+	memset(at, 1, FEW * page_size);
+	tell(out, dev_peek(fd, at) == load(at) ? 0 : -EIO);
+	/* Where there is no other CPU it stays. */
+	CPU_CLR(cpu, &all);
+	sched_setaffinity(0, sizeof(all), &all);
+	oom_by_cpu(fd, out, arg);
+}
+
 struct busy {
 	int fd;
 	char *at;
@@ -371,6 +417,7 @@ FIXTURE_VARIANT(oom)
 
 FIXTURE_VARIANT_ADD(oom, by_device) { oom_by_device };
 FIXTURE_VARIANT_ADD(oom, by_cpu) { oom_by_cpu };
+FIXTURE_VARIANT_ADD(oom, elsewhere) { oom_elsewhere };
 FIXTURE_VARIANT_ADD(oom, while_busy) { oom_while_busy };
 
 FIXTURE_SETUP(oom)

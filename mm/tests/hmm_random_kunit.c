@@ -13,7 +13,10 @@
  * says entries of any encoding are made, and extents are taken apart into pages.
  *
  * The mmap lock is held from the first look of the reference to the last, so that
- * nothing but the call itself changes the page tables; khugepaged would.
+ * nothing but the call itself changes the page tables. khugepaged is kept off the
+ * mm altogether: between calls it would make another world of it, and the pages
+ * that it takes off the LRU lists and puts back have references of its CPU's, which
+ * go in the middle of a call.
  *
  * Entries that the kernel itself must not come across are *injected*: written over
  * a sound one under the page-table lock, and taken back before the mmap lock is let
@@ -30,6 +33,7 @@
 #include <kunit/test.h>
 #include <linux/hmm.h>
 #include <linux/huge_mm.h>
+#include <linux/jiffies.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
 #include <linux/memblock.h>
@@ -39,6 +43,7 @@
 #include <linux/pgtable.h>
 #include <linux/prandom.h>
 #include <linux/random.h>
+#include <linux/sched/coredump.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/swap.h>
@@ -55,6 +60,8 @@
 #define R_EDGE		3
 #define R_INJECTED	128
 #define R_CANARY	0x5a5aa5a55a5aa5a5ULL
+/* KUnit ends a case after 300 s, as failed; on a slow machine a world takes 10 */
+#define R_SECONDS	240
 
 #define R_F		((unsigned long)HMM_PFN_REQ_FAULT)
 #define R_W		((unsigned long)HMM_PFN_REQ_WRITE)
@@ -118,6 +125,7 @@ struct r_world {
 	struct mm_struct *mm;
 	struct mmu_interval_notifier ini;
 	bool inserted;
+	bool kept_off;		/* khugepaged, by us */
 	struct rnd_state rnd;
 	u64 seed;
 	unsigned int nr_calls;
@@ -1282,11 +1290,17 @@ static void r_depart(struct r_world *w, const struct r_call *c)
 	schedule_work(&w->arrive);
 }
 
-/* As every driver does: again, from fresh requests, after a collision */
+/*
+ * As every driver does: again, from fresh requests, after a collision. It may take
+ * as many tries as there are @faults: a page that needs two of them ends a try in
+ * which there has been a collision. But nobody else collides, so that each try that
+ * ends like this is a fault nearer to the end.
+ */
 static int r_fault(struct r_world *w, const struct r_call *c,
-		   struct hmm_range *range)
+		   struct hmm_range *range, unsigned long faults)
 {
-	int tries = 100, ret;
+	unsigned long tries = faults + 10;
+	int ret;
 
 	do {
 		*range = r_range(w, c);
@@ -1307,7 +1321,7 @@ static void r_fault_once(struct r_world *w, const struct r_call *c)
 	r_look_all(w, w->before);
 	r_depart(w, c);
 	o = r_predict(w, c);
-	ret = r_fault(w, c, &range);
+	ret = r_fault(w, c, &range, o.faults);
 	flush_work(&w->arrive);
 	r_look_all(w, w->after);
 	faults = current->min_flt + current->maj_flt - faults;
@@ -1415,6 +1429,8 @@ static int r_init(struct kunit *test)
 	vm_munmap(addr, PAGE_SIZE);
 	w->mm = current->mm;
 	mmgrab(w->mm);
+	/* It takes the mm for one that it has on its list */
+	w->kept_off = !test_and_set_bit(MMF_VM_HUGEPAGE, &w->mm->flags);
 	ret = mmu_interval_notifier_insert(&w->ini, w->mm, 0,
 					   ULONG_MAX & PAGE_MASK, &r_ops);
 	w->inserted = !ret;
@@ -1429,6 +1445,8 @@ static void r_exit(struct kunit *test)
 		return;
 	if (w->inserted)
 		mmu_interval_notifier_remove(&w->ini);
+	if (w->kept_off)
+		clear_bit(MMF_VM_HUGEPAGE, &w->mm->flags);
 	if (w->mm)
 		mmdrop(w->mm);
 	kvfree(w->before);
@@ -1442,12 +1460,17 @@ static void r_exit(struct kunit *test)
 static void r_run(struct kunit *test, void (*fn)(struct r_world *w),
 		  unsigned int count)
 {
+	unsigned long end = jiffies + R_SECONDS * HZ;
 	u64 first = seed ?: get_random_u32();
 	struct r_world *w = test->priv;
 	unsigned int n;
 
 	kunit_info(test, "hmm_random_kunit.seed=%llu: %u worlds", first, count);
 	for (n = 0; n < count && test->status == KUNIT_SUCCESS; n++) {
+		if (time_after(jiffies, end)) {
+			kunit_info(test, "out of time after %u worlds", n);
+			break;
+		}
 		r_make_world(w, first + n);
 		fn(w);
 	}

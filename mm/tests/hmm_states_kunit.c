@@ -27,6 +27,7 @@
 #include <linux/hugetlb.h>
 #include <linux/kthread.h>
 #include <linux/ktime.h>
+#include <linux/memblock.h>
 #include <linux/mman.h>
 #include <linux/mmu_notifier.h>
 #include <linux/pfn_t.h>
@@ -391,15 +392,21 @@ static void states_special_pmd(struct kunit *test)
 }
 
 #ifdef CONFIG_HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD
-/* The frames are never touched: they only have to be aligned. */
+/*
+ * The frames are never touched: they only have to be aligned, and nobody's.
+ * With RAM behind them, CONFIG_PAGE_TABLE_CHECK counts a mapping of every page
+ * of it, and stops the machine when somebody allocates or frees one of them.
+ */
 static vm_fault_t states_map_pud(struct states *t, struct vm_fault *vmf,
 				 unsigned int order)
 {
-	pfn_t pfn = pfn_to_pfn_t(PUD_SIZE / PAGE_SIZE);
+	unsigned long pfn = ALIGN(max_pfn, PUD_SIZE / PAGE_SIZE);
 
 	if (order != PUD_SHIFT - PAGE_SHIFT)
 		return VM_FAULT_FALLBACK;
-	return vmf_insert_pfn_pud(vmf, pfn, true);
+	while (pfn_valid(pfn))
+		pfn += PUD_SIZE / PAGE_SIZE;
+	return vmf_insert_pfn_pud(vmf, pfn_to_pfn_t(pfn), true);
 }
 
 static vm_fault_t states_map_nothing(struct states *t, struct vm_fault *vmf)

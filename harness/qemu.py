@@ -24,6 +24,9 @@ MEMORY = "8G"
 # top. The third, out of the second node, has one page of 1 GiB and as much again for
 # its label.
 PMEM = "memmap=128M!0x60000000 memmap=128M!0x68000000 memmap=2G!7G"
+# Memory for devices whose memory CPUs reach, two of 256 MiB. It is the start of the
+# second node: what is left has room for the two pages of 1 GiB.
+COHERENT = "memmap=512M$0x100000000"
 HUGE_PAGES = "hugepagesz=1G hugepages=1:2 hugepagesz=2M hugepages=32"
 
 # A PCI device that does DMA, to any address, for the tests that want a real one.
@@ -131,7 +134,7 @@ def selftest_seconds(accel, config):
 def cmdline(words, config, machine="pc"):
     """The kernel's command line; `words` say what the guest is to do."""
     common = ["console=ttyS0", "ignore_loglevel", "panic=-1", WATCHDOG, CLOCK, PMEM,
-              HUGE_PAGES, *MACHINES[machine][1]]
+              COHERENT, HUGE_PAGES, *MACHINES[machine][1]]
     if config == "debug":
         common.append("kmemleak=on")
     return " ".join([*common, *words])

@@ -1,0 +1,814 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Device memory: pages of ZONE_DEVICE, from hot-add to removal
+ */
+
+/**
+ * DOC: Overview
+ *
+ * A driver describes its memory by a &struct dev_pagemap and hands it to
+ * memremap_pages(). From then on the memory has struct pages, which point back to
+ * the pgmap. They never were and never will be in the page allocator: the last
+ * put of such a page ends here, in free_zone_device_folio(), and the page goes
+ * back to its owner. memunmap_pages() waits until all of them have come back.
+ *
+ * References. The pgmap has one count for all of its memory (@ref). Who may use
+ * the memory holds a reference:
+ *
+ * ============ ============== ============================= ======================
+ * type         idle page has  in use by                     counts on the pgmap
+ * ============ ============== ============================= ======================
+ * PRIVATE,     no reference   zone_device_page_init() until one for each page
+ * COHERENT                    the last put                  in use
+ * FS_DAX       one reference  any further one, until the    none, see below
+ *                             last but one
+ * PCI_P2PDMA   one reference  the owner's own               what the owner takes
+ * GENERIC      one reference  any further one               none, see below
+ * ============ ============== ============================= ======================
+ *
+ * Beside these there are short ones: get_dev_pagemap() by those who have found an
+ * entry of a page table or a pfn and do not know whether the page behind it still
+ * exists.
+ *
+ * Removal goes by these steps, and each makes the next one final:
+ *
+ * 1. The count is killed: get_dev_pagemap() fails from here on, and so does
+ *    zone_device_page_init(). Nobody new comes to a page.
+ * 2. The count falls to zero: pages of PRIVATE and COHERENT memory are all back,
+ *    and nobody is between finding a pgmap and taking a page.
+ * 3. Pages of the other types, which have no part in the count, are waited for
+ *    one by one, until each has its one reference.
+ * 4. The memory goes, and with it the struct pages and the way to look it up.
+ */
+
+/**
+ * DOC: Where core code hands over
+ *
+ * All of these stand in 6.12 as they are:
+ *
+ * * __folio_put() and folios_put_refs() in mm/swap.c: a folio of ZONE_DEVICE whose
+ *   last reference went is given to free_zone_device_folio(), and so never comes
+ *   near a free list of the page allocator.
+ * * put_devmap_managed_folio_refs() in include/linux/mm.h, which put_page(),
+ *   folios_put_refs() and gup_put_folio() call first: for FS_DAX the last reference
+ *   but one is what counts. A static key, devmap_managed_key, keeps it out of the
+ *   way while there is no such memory.
+ * * memmap_init_range() in mm/mm_init.c leaves pages of ZONE_DEVICE out, but for
+ *   those that hold struct pages: the others are initialised here, after the
+ *   hotplug lock has been released.
+ * * pfn_to_online_page() in mm/memory_hotplug.c asks get_dev_pagemap() where a
+ *   section has both kinds of memory.
+ * * do_swap_page() in mm/memory.c calls migrate_to_ram.
+ * * GUP in mm/gup.c takes a pgmap by get_dev_pagemap() before it takes a page that
+ *   a devmap entry maps, with interrupts off or under the page-table lock.
+ */
+
+/**
+ * DOC: Locking
+ *
+ * Lock order, outermost first::
+ *
+ *	pgmaps_lock			adding and removing what is looked up
+ *	  the XArray's own lock
+ *
+ *	mem_hotplug_begin()		adding and removing struct pages; not held
+ *					while they are initialised
+ *
+ * get_dev_pagemap() takes no lock: RCU keeps the pgmap from being given back to its
+ * driver while it is looked up. free_zone_device_folio() is called under any lock
+ * and takes none.
+ */
+
+#define pr_fmt(fmt) "memremap: " fmt
+
+#include <linux/cleanup.h>
+#include <linux/completion.h>
+#include <linux/device.h>
+#include <linux/err.h>
+#include <linux/export.h>
+#include <linux/io.h>
+#include <linux/kasan.h>
+#include <linux/memcontrol.h>
+#include <linux/memory_hotplug.h>
+#include <linux/memremap.h>
+#include <linux/mm.h>
+#include <linux/mmzone.h>
+#include <linux/mutex.h>
+#include <linux/pagemap.h>
+#include <linux/pfn_t.h>
+#include <linux/sched.h>
+#include <linux/topology.h>
+#include <linux/wait_bit.h>
+#include <linux/xarray.h>
+
+#include "internal.h"
+
+/* Who has which pfns; the entry of a pgmap covers all of each of its ranges */
+static DEFINE_XARRAY(pgmaps);
+/* To look and to store as one */
+static DEFINE_MUTEX(pgmaps_lock);
+
+#ifdef CONFIG_FS_DAX
+DEFINE_STATIC_KEY_FALSE(devmap_managed_key);
+EXPORT_SYMBOL(devmap_managed_key);
+
+static void devmap_managed_get(struct dev_pagemap *pgmap)
+{
+	if (pgmap->type == MEMORY_DEVICE_FS_DAX)
+		static_branch_inc(&devmap_managed_key);
+}
+
+static void devmap_managed_put(struct dev_pagemap *pgmap)
+{
+	if (pgmap->type == MEMORY_DEVICE_FS_DAX)
+		static_branch_dec(&devmap_managed_key);
+}
+#else
+static void devmap_managed_get(struct dev_pagemap *pgmap)
+{
+}
+
+static void devmap_managed_put(struct dev_pagemap *pgmap)
+{
+}
+#endif
+
+/* ---- Ranges ---- */
+
+#define RANGE_FMT	"[%#llx-%#llx]"
+#define RANGE_ARG(range)	(range)->start, (range)->end
+
+static unsigned long first_pfn(const struct range *range)
+{
+	return PHYS_PFN(range->start);
+}
+
+static unsigned long last_pfn(const struct range *range)
+{
+	return PHYS_PFN(range->end);
+}
+
+static unsigned long nr_pfns(const struct range *range)
+{
+	return PHYS_PFN(range_len(range));
+}
+
+/* Pages at the start of the first range that are no memory for use */
+static unsigned long pgmap_offset(struct dev_pagemap *pgmap, int i)
+{
+	struct vmem_altmap *altmap = pgmap_altmap(pgmap);
+
+	return altmap && !i ? vmem_altmap_offset(altmap) : 0;
+}
+
+static bool pgmap_covers(struct dev_pagemap *pgmap, unsigned long pfn)
+{
+	int i;
+
+	for (i = 0; i < pgmap->nr_range; i++) {
+		if (pfn >= first_pfn(&pgmap->ranges[i]) &&
+		    pfn <= last_pfn(&pgmap->ranges[i]))
+			return true;
+	}
+	return false;
+}
+
+/**
+ * pgmap_pfn_valid() - is this a page that the owner can use
+ * @pgmap: a pgmap to which the caller has a reference
+ * @pfn: any page
+ *
+ * Return: true if @pfn is in one of the ranges of @pgmap and does not hold its
+ * struct pages, or what stands in front of them.
+ */
+bool pgmap_pfn_valid(struct dev_pagemap *pgmap, unsigned long pfn)
+{
+	unsigned long first = first_pfn(&pgmap->ranges[0]);
+
+	return pgmap_covers(pgmap, pfn) &&
+	       !(pfn >= first && pfn - first < pgmap_offset(pgmap, 0) &&
+		 pfn <= last_pfn(&pgmap->ranges[0]));
+}
+
+#ifndef CONFIG_ARCH_HAS_MEMREMAP_COMPAT_ALIGN
+/**
+ * memremap_compat_align() - what device memory has to be aligned to
+ *
+ * Return: in bytes, what the start and the length of a range must be multiples of
+ * on every machine of this architecture.
+ */
+unsigned long memremap_compat_align(void)
+{
+	return SUBSECTION_SIZE;
+}
+EXPORT_SYMBOL_GPL(memremap_compat_align);
+#endif
+
+/* ---- Looking up ---- */
+
+/* All of @pgmap, or nothing */
+static int pgmap_publish(struct dev_pagemap *pgmap, int i)
+{
+	struct range *range = &pgmap->ranges[i];
+	unsigned long pfn = first_pfn(range);
+
+	guard(mutex)(&pgmaps_lock);
+	if (xa_find(&pgmaps, &pfn, last_pfn(range), XA_PRESENT)) {
+		pr_warn(RANGE_FMT " not added: other device memory is there\n",
+			RANGE_ARG(range));
+		return -ENOMEM;
+	}
+	return xa_err(xa_store_range(&pgmaps, first_pfn(range), last_pfn(range),
+				     pgmap, GFP_KERNEL));
+}
+
+static void pgmap_withdraw(struct dev_pagemap *pgmap, int i)
+{
+	struct range *range = &pgmap->ranges[i];
+
+	guard(mutex)(&pgmaps_lock);
+	xa_store_range(&pgmaps, first_pfn(range), last_pfn(range), NULL,
+		       GFP_KERNEL);
+}
+
+/**
+ * get_dev_pagemap() - the device memory that a page belongs to
+ * @pfn: the page
+ * @pgmap: what an earlier call returned, or NULL
+ *
+ * For those who walk over many pages: if @pgmap covers @pfn, it is returned, and
+ * its reference is the caller's as before; if not, the reference is given up.
+ *
+ * Context: Any, with interrupts off too.
+ * Return: the pgmap with a reference for put_dev_pagemap(); NULL if @pfn is no
+ * device memory, or is being removed.
+ */
+struct dev_pagemap *get_dev_pagemap(unsigned long pfn, struct dev_pagemap *pgmap)
+{
+	if (pgmap) {
+		if (pgmap_covers(pgmap, pfn))
+			return pgmap;
+		put_dev_pagemap(pgmap);
+	}
+
+	rcu_read_lock();
+	pgmap = xa_load(&pgmaps, pfn);
+	if (pgmap && !percpu_ref_tryget_live_rcu(&pgmap->ref))
+		pgmap = NULL;
+	rcu_read_unlock();
+
+	return pgmap;
+}
+EXPORT_SYMBOL_GPL(get_dev_pagemap);
+
+/* ---- What memremap_pages() takes ---- */
+
+static bool pgmap_counts_pages(const struct dev_pagemap *pgmap)
+{
+	return pgmap->type == MEMORY_DEVICE_PRIVATE ||
+	       pgmap->type == MEMORY_DEVICE_COHERENT;
+}
+
+/* Why @pgmap cannot be, or NULL */
+static const char *pgmap_type_trouble(const struct dev_pagemap *pgmap)
+{
+	const struct dev_pagemap_ops *ops = pgmap->ops;
+
+	switch (pgmap->type) {
+	case MEMORY_DEVICE_PRIVATE:
+		if (!IS_ENABLED(CONFIG_DEVICE_PRIVATE))
+			return "no device-private memory in this kernel";
+		if (!ops || !ops->migrate_to_ram)
+			return "no migrate_to_ram";
+		fallthrough;
+	case MEMORY_DEVICE_COHERENT:
+		if (!ops || !(ops->page_free || ops->folio_free))
+			return "no page_free";
+		if (!pgmap->owner)
+			return "no owner";
+		return NULL;
+	case MEMORY_DEVICE_FS_DAX:
+		if (IS_ENABLED(CONFIG_FS_DAX_LIMITED))
+			return "no FS_DAX memory in this kernel";
+		return NULL;
+	case MEMORY_DEVICE_GENERIC:
+	case MEMORY_DEVICE_PCI_P2PDMA:
+		return NULL;
+	}
+	return "no type of memory";
+}
+
+static const char *pgmap_range_trouble(struct dev_pagemap *pgmap, int i)
+{
+	struct range *range = &pgmap->ranges[i];
+	bool linear = pgmap->type != MEMORY_DEVICE_PRIVATE;
+
+	if (range->end < range->start || !range_len(range))
+		return "empty";
+	if (!IS_ALIGNED(range->start, SUBSECTION_SIZE) ||
+	    !IS_ALIGNED(range_len(range), SUBSECTION_SIZE))
+		return "not aligned";
+	if (pgmap_offset(pgmap, i) >= nr_pfns(range))
+		return "no room beside the struct pages";
+	/* Compound pages fill what is there */
+	if (!IS_ALIGNED(nr_pfns(range) - pgmap_offset(pgmap, i),
+			pgmap_vmemmap_nr(pgmap)))
+		return "not a multiple of its compound pages";
+	if (!mhp_range_allowed(range->start, range_len(range), linear))
+		return "not addressable";
+	return NULL;
+}
+
+static int pgmap_check(struct dev_pagemap *pgmap, int nid)
+{
+	const char *trouble = pgmap_type_trouble(pgmap);
+	int i;
+
+	if (!trouble && pgmap->nr_range < 1)
+		trouble = "no range";
+	if (!trouble && !node_possible(nid))
+		trouble = "no such node";
+	if (!trouble && pgmap->vmemmap_shift > PUD_SHIFT - PAGE_SHIFT)
+		trouble = "no such compound pages";
+	if (trouble) {
+		pr_warn("memory not added: %s\n", trouble);
+		return -EINVAL;
+	}
+	for (i = 0; i < pgmap->nr_range; i++) {
+		trouble = pgmap_range_trouble(pgmap, i);
+		if (!trouble)
+			continue;
+		pr_warn(RANGE_FMT " not added: %s\n",
+			RANGE_ARG(&pgmap->ranges[i]), trouble);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static pgprot_t pgmap_pgprot(const struct dev_pagemap *pgmap)
+{
+	switch (pgmap->type) {
+	case MEMORY_DEVICE_FS_DAX:
+		return pgprot_decrypted(PAGE_KERNEL);
+	case MEMORY_DEVICE_PCI_P2PDMA:
+		return pgprot_noncached(PAGE_KERNEL);
+	default:
+		return PAGE_KERNEL;
+	}
+}
+
+/* ---- Adding and removing one range ---- */
+
+static struct zone *device_zone(int nid)
+{
+	return &NODE_DATA(nid)->node_zones[ZONE_DEVICE];
+}
+
+/*
+ * Struct pages, and for all but PRIVATE memory, which no CPU can reach, the
+ * kernel's own mapping. Under mem_hotplug_begin().
+ */
+static int range_hot_add(struct dev_pagemap *pgmap, int i, int nid,
+			 struct mhp_params *params)
+{
+	struct range *range = &pgmap->ranges[i];
+	int ret;
+
+	if (pgmap->type == MEMORY_DEVICE_PRIVATE) {
+		ret = add_pages(nid, first_pfn(range), nr_pfns(range), params);
+		if (ret)
+			return ret;
+	} else {
+		ret = kasan_add_zero_shadow(__va(range->start), range_len(range));
+		if (ret)
+			return ret;
+		ret = arch_add_memory(nid, range->start, range_len(range), params);
+		if (ret) {
+			kasan_remove_zero_shadow(__va(range->start),
+						 range_len(range));
+			return ret;
+		}
+	}
+	move_pfn_range_to_zone(device_zone(nid), first_pfn(range), nr_pfns(range),
+			       params->altmap, MIGRATE_MOVABLE);
+	return 0;
+}
+
+static void range_hot_remove(struct dev_pagemap *pgmap, int i)
+{
+	unsigned long first = first_pfn(&pgmap->ranges[i]) + pgmap_offset(pgmap, i);
+	struct vmem_altmap *altmap = i ? NULL : pgmap_altmap(pgmap);
+	struct range *range = &pgmap->ranges[i];
+
+	mem_hotplug_begin();
+	/* The zone from a page that is surely one of ours, while it has a struct */
+	remove_pfn_range_from_zone(page_zone(pfn_to_page(first)), first_pfn(range),
+				   nr_pfns(range));
+	if (pgmap->type == MEMORY_DEVICE_PRIVATE) {
+		__remove_pages(first_pfn(range), nr_pfns(range), altmap, pgmap);
+	} else {
+		arch_remove_memory(range->start, range_len(range), altmap, pgmap);
+		kasan_remove_zero_shadow(__va(range->start), range_len(range));
+	}
+	mem_hotplug_done();
+}
+
+/* Is it system memory, and may it be cached as the type demands */
+static int range_claim(struct dev_pagemap *pgmap, int i, pgprot_t *pgprot)
+{
+	struct range *range = &pgmap->ranges[i];
+
+	if (region_intersects(range->start, range_len(range),
+			      IORESOURCE_SYSTEM_RAM,
+			      IORES_DESC_NONE) != REGION_DISJOINT) {
+		pr_warn(RANGE_FMT " not added: system memory is there\n",
+			RANGE_ARG(range));
+		return -ENXIO;
+	}
+	return track_pfn_remap(NULL, pgprot, first_pfn(range), 0,
+			       range_len(range));
+}
+
+static int range_add(struct dev_pagemap *pgmap, int i, int nid,
+		     struct mhp_params *params)
+{
+	struct range *range = &pgmap->ranges[i];
+	int ret;
+
+	/* Only the first range has room for struct pages */
+	params->altmap = i ? NULL : pgmap_altmap(pgmap);
+	ret = pgmap_publish(pgmap, i);
+	if (ret)
+		return ret;
+	ret = range_claim(pgmap, i, &params->pgprot);
+	if (ret)
+		goto withdraw;
+	mem_hotplug_begin();
+	ret = range_hot_add(pgmap, i, nid, params);
+	mem_hotplug_done();
+	if (ret)
+		goto untrack;
+	/* Takes long for much memory: without the lock */
+	memmap_init_zone_device(device_zone(nid), first_pfn(range),
+				nr_pfns(range), pgmap);
+	return 0;
+
+untrack:
+	untrack_pfn(NULL, first_pfn(range), range_len(range), true);
+withdraw:
+	pgmap_withdraw(pgmap, i);
+	return ret;
+}
+
+static void range_remove(struct dev_pagemap *pgmap, int i)
+{
+	struct range *range = &pgmap->ranges[i];
+
+	range_hot_remove(pgmap, i);
+	untrack_pfn(NULL, first_pfn(range), range_len(range), true);
+	pgmap_withdraw(pgmap, i);
+}
+
+/* ---- Removal ---- */
+
+/* How often to look at a page whose last put wakes nobody */
+#define PAGE_IDLE_POLL	(HZ / 50 + 1)
+/* How long to wait for one before saying so */
+#define PAGE_IDLE_PATIENCE	(10 * HZ)
+
+/*
+ * Pages whose references have no part in pgmap->ref. Nobody can come to one any
+ * more; who has it will let go.
+ */
+static void page_wait_idle(struct dev_pagemap *pgmap, struct page *page)
+{
+	unsigned long complain = jiffies + PAGE_IDLE_PATIENCE;
+
+	while (page_ref_count(page) > 1) {
+		/* Put by __put_devmap_managed_folio_refs() it wakes; by others not */
+		wait_var_event_timeout(&page->_refcount, page_ref_count(page) <= 1,
+				       PAGE_IDLE_POLL);
+		if (time_before(jiffies, complain))
+			continue;
+		pr_warn("pfn %lx still has %d references, removal waits\n",
+			page_to_pfn(page), page_ref_count(page) - 1);
+		complain = jiffies + PAGE_IDLE_PATIENCE;
+	}
+}
+
+static void range_wait_idle(struct dev_pagemap *pgmap, int i)
+{
+	unsigned long pfn = first_pfn(&pgmap->ranges[i]) + pgmap_offset(pgmap, i);
+	unsigned long last = last_pfn(&pgmap->ranges[i]);
+
+	for (; pfn <= last; pfn += pgmap_vmemmap_nr(pgmap)) {
+		page_wait_idle(pgmap, pfn_to_page(pfn));
+		if (!(pfn % PAGES_PER_SUBSECTION))
+			cond_resched();
+	}
+}
+
+/* Kill the count, and wait until nobody uses a page of the first @nr ranges */
+static void pgmap_drain(struct dev_pagemap *pgmap, int nr)
+{
+	int i;
+
+	percpu_ref_kill(&pgmap->ref);
+	wait_for_completion(&pgmap->done);
+	for (i = 0; i < nr && !pgmap_counts_pages(pgmap); i++)
+		range_wait_idle(pgmap, i);
+}
+
+/* Undo the first @nr ranges, and all that goes with the whole */
+static void pgmap_teardown(struct dev_pagemap *pgmap, int nr)
+{
+	struct vmem_altmap *altmap = pgmap_altmap(pgmap);
+	int i;
+
+	pgmap_drain(pgmap, nr);
+	for (i = nr - 1; i >= 0; i--)
+		range_remove(pgmap, i);
+	/* Who looked it up may be about to ask for a reference */
+	synchronize_rcu();
+	percpu_ref_exit(&pgmap->ref);
+	if (altmap && WARN_ON_ONCE(altmap->alloc))
+		altmap->alloc = 0;
+	devmap_managed_put(pgmap);
+}
+
+/**
+ * memunmap_pages() - remove what memremap_pages() has added
+ * @pgmap: the memory
+ *
+ * The driver has stopped to hand out pages, and has seen to it that those in use
+ * come back: this call waits for the last reference to each. After it nothing of
+ * the kernel's points to @pgmap, which may be used again or freed.
+ *
+ * Context: Sleeps, for as long as somebody keeps a page; every ten seconds it says
+ * which one if the page is of a type that does not count on the pgmap.
+ */
+void memunmap_pages(struct dev_pagemap *pgmap)
+{
+	pgmap_teardown(pgmap, pgmap->nr_range);
+}
+EXPORT_SYMBOL_GPL(memunmap_pages);
+
+/* ---- Adding ---- */
+
+static void pgmap_released(struct percpu_ref *ref)
+{
+	complete(&container_of(ref, struct dev_pagemap, ref)->done);
+}
+
+/*
+ * While range i is added, nr_range is i: mm/sparse-vmemmap.c finds the range at
+ * work by that.
+ */
+static int pgmap_add_ranges(struct dev_pagemap *pgmap, int nr_range, int nid)
+{
+	struct mhp_params params = {
+		.pgprot = pgmap_pgprot(pgmap),
+		.pgmap = pgmap,
+	};
+	int i, ret = 0;
+
+	for (i = 0; i < nr_range; i++) {
+		pgmap->nr_range = i;
+		ret = range_add(pgmap, i, nid, &params);
+		if (ret)
+			break;
+	}
+	pgmap->nr_range = nr_range;
+	if (ret)
+		pgmap_teardown(pgmap, i);
+	return ret;
+}
+
+/**
+ * memremap_pages() - give struct pages to memory of a device
+ * @pgmap: the memory, and what is to be done with it; stays where it is until
+ *	memunmap_pages()
+ * @nid: NUMA node of the memory; NUMA_NO_NODE: that of the caller
+ *
+ * All ranges are added, or none. Start and length of each are multiples of
+ * memremap_compat_align(), and the resource is the caller's. %MEMORY_DEVICE_PRIVATE
+ * needs ops with page_free or folio_free, and migrate_to_ram, and an owner;
+ * %MEMORY_DEVICE_COHERENT all of that but migrate_to_ram.
+ *
+ * Context: Sleeps; takes the memory hotplug lock.
+ * Return: the address of the first byte of the first range, which for
+ * %MEMORY_DEVICE_PRIVATE no CPU may use. ERR_PTR() of -EINVAL if @pgmap asks for
+ * what cannot be, -ENXIO if a range overlaps system memory, -ENOMEM if it overlaps
+ * other device memory or if there is no memory for the struct pages, and what the
+ * architecture returns.
+ */
+void *memremap_pages(struct dev_pagemap *pgmap, int nid)
+{
+	int ret;
+
+	if (nid == NUMA_NO_NODE)
+		nid = numa_mem_id();
+	ret = pgmap_check(pgmap, nid);
+	if (ret)
+		return ERR_PTR(ret);
+
+	init_completion(&pgmap->done);
+	ret = percpu_ref_init(&pgmap->ref, pgmap_released, 0, GFP_KERNEL);
+	if (ret)
+		return ERR_PTR(ret);
+	devmap_managed_get(pgmap);
+	ret = pgmap_add_ranges(pgmap, pgmap->nr_range, nid);
+
+	return ret ? ERR_PTR(ret) : __va(pgmap->ranges[0].start);
+}
+EXPORT_SYMBOL_GPL(memremap_pages);
+
+static void pgmap_devm_release(void *pgmap)
+{
+	memunmap_pages(pgmap);
+}
+
+/**
+ * devm_memremap_pages() - memremap_pages() that ends with the device
+ * @dev: the device; its NUMA node is that of the memory
+ * @pgmap: as for memremap_pages()
+ *
+ * Context: Sleeps.
+ * Return: as memremap_pages(); also -ENOMEM if there is no memory to note the undoing.
+ */
+void *devm_memremap_pages(struct device *dev, struct dev_pagemap *pgmap)
+{
+	void *addr = memremap_pages(pgmap, dev_to_node(dev));
+	int ret;
+
+	if (IS_ERR(addr))
+		return addr;
+	ret = devm_add_action_or_reset(dev, pgmap_devm_release, pgmap);
+	return ret ? ERR_PTR(ret) : addr;
+}
+EXPORT_SYMBOL_GPL(devm_memremap_pages);
+
+/**
+ * devm_memunmap_pages() - end devm_memremap_pages() before the device does
+ * @dev: the device
+ * @pgmap: what was given to devm_memremap_pages()
+ *
+ * Context: as memunmap_pages().
+ */
+void devm_memunmap_pages(struct device *dev, struct dev_pagemap *pgmap)
+{
+	devm_release_action(dev, pgmap_devm_release, pgmap);
+}
+EXPORT_SYMBOL_GPL(devm_memunmap_pages);
+
+/* ---- The life of a page ---- */
+
+/* Flags that the page has for as long as the memory is there */
+#define DEVICE_PAGE_FLAGS	BIT(PG_reserved)
+
+/* The tails of what was a large folio, from its head: single pages again */
+static void device_tails_restore(struct page *head, unsigned long nr)
+{
+	struct page single = *head;
+	unsigned long i;
+
+	single.zone_device_data = NULL;
+	for (i = 1; i < nr; i++)
+		head[i] = single;
+}
+
+/*
+ * What the last user left behind. Nobody has a reference, so that nobody else
+ * writes; all is done before the owner hears of the page.
+ */
+static void device_folio_scrub(struct folio *folio, struct dev_pagemap *pgmap)
+{
+	struct page *page = &folio->page;
+	unsigned long nr = folio_nr_pages(folio);
+
+	mem_cgroup_uncharge(folio);
+	/* Those that are compound for as long as the memory is there stay so */
+	if (pgmap->vmemmap_shift) {
+		folio->mapping = NULL;
+		return;
+	}
+	page->mapping = NULL;
+	page->index = 0;
+	page->private = 0;
+	page->flags &= ~(PAGEFLAGS_MASK & ~DEVICE_PAGE_FLAGS);
+	page_cpupid_reset_last(page);
+	device_tails_restore(page, nr);
+}
+
+static void device_folio_give_back(const struct dev_pagemap_ops *ops,
+				   struct folio *folio)
+{
+	if (ops->folio_free)
+		ops->folio_free(folio);
+	else
+		ops->page_free(&folio->page);
+}
+
+/*
+ * The last reference to @folio is gone. May come with the page-table lock held.
+ * After the owner has been told, another CPU may have taken the page: whatever
+ * is needed then has been read before.
+ */
+void free_zone_device_folio(struct folio *folio)
+{
+	struct dev_pagemap *pgmap = folio->page.pgmap;
+	const struct dev_pagemap_ops *ops = pgmap->ops;
+	unsigned long nr;
+
+	if (WARN_ON_ONCE(!ops || !(ops->page_free || ops->folio_free)))
+		return;
+
+	nr = pgmap->vmemmap_shift ? 1 : folio_nr_pages(folio);
+	device_folio_scrub(folio, pgmap);
+	if (pgmap_counts_pages(pgmap)) {
+		device_folio_give_back(ops, folio);
+		percpu_ref_put_many(&pgmap->ref, nr);
+	} else {
+		/* Idle, but still there */
+		folio_set_count(folio, 1);
+		device_folio_give_back(ops, folio);
+	}
+}
+
+static void device_folio_get(struct page *page, struct dev_pagemap *pgmap,
+			     unsigned long nr)
+{
+	/* The last put gives them back, whether they should have been taken or not */
+	if (WARN_ON_ONCE(!percpu_ref_tryget_live(&pgmap->ref)))
+		percpu_ref_get(&pgmap->ref);
+	if (nr > 1)
+		percpu_ref_get_many(&pgmap->ref, nr - 1);
+	__SetPageLocked(page);
+	/* A release: who gets at the page now finds it locked */
+	page_ref_unfreeze(page, 1);
+}
+
+/**
+ * zone_device_page_init() - a free page of device memory gets in use
+ * @page: a page of %MEMORY_DEVICE_PRIVATE or %MEMORY_DEVICE_COHERENT that the
+ *	owner has taken off its list
+ *
+ * The page has one reference, which is the caller's, and is locked.
+ * page->zone_device_data is left alone. The memory must not be on its way out:
+ * that is warned of.
+ *
+ * Context: Any. Does not sleep: nobody can hold the lock of a free page.
+ */
+void zone_device_page_init(struct page *page)
+{
+	device_folio_get(page, page->pgmap, 1);
+}
+EXPORT_SYMBOL_GPL(zone_device_page_init);
+
+/**
+ * zone_device_folio_init() - free pages of device memory get in use as one folio
+ * @folio: the first of 1 << @order pages, as for zone_device_page_init(); aligned
+ *	to the number of them
+ * @pgmap: the memory that they belong to; its vmemmap_shift is 0
+ * @order: of the folio
+ *
+ * As zone_device_page_init(), for all of them as one. At its last put the folio
+ * comes apart: the owner gets single pages back, by one call for the first.
+ *
+ * In this kernel core code takes no large folio of device memory, neither in page
+ * tables nor by migration: those with an @order above 0 are for the driver alone.
+ * Of the tails page->zone_device_data is lost.
+ *
+ * Context: Any. Does not sleep.
+ */
+void zone_device_folio_init(struct folio *folio, struct dev_pagemap *pgmap,
+			    unsigned int order)
+{
+	struct page *page = &folio->page;
+
+	WARN_ON_ONCE(pgmap->vmemmap_shift);
+	WARN_ON_ONCE(!IS_ALIGNED(page_to_pfn(page), 1UL << order));
+	if (order) {
+		prep_compound_page(page, order);
+		folio_set_large_rmappable(folio);
+	}
+	device_folio_get(page, pgmap, 1UL << order);
+}
+EXPORT_SYMBOL_GPL(zone_device_folio_init);
+
+#ifdef CONFIG_FS_DAX
+/*
+ * From put_page() and its like, while there is FS_DAX memory: true if the
+ * references have been put here. Truncation waits for the last one but one.
+ */
+bool __put_devmap_managed_folio_refs(struct folio *folio, int refs)
+{
+	if (folio->page.pgmap->type != MEMORY_DEVICE_FS_DAX)
+		return false;
+
+	if (folio_ref_sub_return(folio, refs) == 1)
+		wake_up_var(&folio->_refcount);
+	return true;
+}
+EXPORT_SYMBOL(__put_devmap_managed_folio_refs);
+#endif /* CONFIG_FS_DAX */

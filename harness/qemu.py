@@ -17,8 +17,8 @@ from common import (ENVIRONMENT, HARNESS, STATE, Heartbeat, Trouble, have,
 QEMU = "qemu-system-x86_64"
 # Two NUMA nodes. The second lies above 4 GiB, where nothing is in the way of two
 # pages of 1 GiB; memory that the guest never touches costs the host nothing.
-NODES = ("3G", "5G")
-MEMORY = "8G"
+NODES = ("3G", "6G")
+MEMORY = "9G"
 # Three regions of persistent memory. Two are cut out of the first node: below 2 GiB,
 # where each kind of machine has memory, and well below what its firmware uses at the
 # top. The third, out of the second node, has one page of 1 GiB and as much again for

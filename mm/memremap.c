@@ -86,7 +86,7 @@
 #include <linux/device.h>
 #include <linux/err.h>
 #include <linux/export.h>
-#include <linux/io.h>
+#include <linux/ioport.h>
 #include <linux/kasan.h>
 #include <linux/memcontrol.h>
 #include <linux/memory_hotplug.h>
@@ -94,10 +94,12 @@
 #include <linux/mm.h>
 #include <linux/mmzone.h>
 #include <linux/mutex.h>
-#include <linux/pagemap.h>
-#include <linux/pfn_t.h>
+#include <linux/nodemask.h>
+#include <linux/percpu-refcount.h>
+#include <linux/pgtable.h>
 #include <linux/sched.h>
 #include <linux/topology.h>
+#include <linux/types.h>
 #include <linux/wait_bit.h>
 #include <linux/xarray.h>
 
@@ -326,7 +328,7 @@ static int pgmap_check(struct dev_pagemap *pgmap, int nid)
 
 	if (!trouble && pgmap->nr_range < 1)
 		trouble = "no range";
-	if (!trouble && !node_possible(nid))
+	if (!trouble && (nid < 0 || nid >= MAX_NUMNODES || !node_possible(nid)))
 		trouble = "no such node";
 	if (!trouble && pgmap->vmemmap_shift > PUD_SHIFT - PAGE_SHIFT)
 		trouble = "no such compound pages";
@@ -429,22 +431,25 @@ static int range_claim(struct dev_pagemap *pgmap, int i, pgprot_t *pgprot)
 			       range_len(range));
 }
 
-static int range_add(struct dev_pagemap *pgmap, int i, int nid,
-		     struct mhp_params *params)
+static int range_add(struct dev_pagemap *pgmap, int i, int nid)
 {
 	struct range *range = &pgmap->ranges[i];
+	struct mhp_params params = {
+		/* Only the first range has room for struct pages */
+		.altmap = i ? NULL : pgmap_altmap(pgmap),
+		.pgprot = pgmap_pgprot(pgmap),
+		.pgmap = pgmap,
+	};
 	int ret;
 
-	/* Only the first range has room for struct pages */
-	params->altmap = i ? NULL : pgmap_altmap(pgmap);
 	ret = pgmap_publish(pgmap, i);
 	if (ret)
 		return ret;
-	ret = range_claim(pgmap, i, &params->pgprot);
+	ret = range_claim(pgmap, i, &params.pgprot);
 	if (ret)
 		goto withdraw;
 	mem_hotplug_begin();
-	ret = range_hot_add(pgmap, i, nid, params);
+	ret = range_hot_add(pgmap, i, nid, &params);
 	mem_hotplug_done();
 	if (ret)
 		goto untrack;
@@ -566,15 +571,11 @@ static void pgmap_released(struct percpu_ref *ref)
  */
 static int pgmap_add_ranges(struct dev_pagemap *pgmap, int nr_range, int nid)
 {
-	struct mhp_params params = {
-		.pgprot = pgmap_pgprot(pgmap),
-		.pgmap = pgmap,
-	};
 	int i, ret = 0;
 
 	for (i = 0; i < nr_range; i++) {
 		pgmap->nr_range = i;
-		ret = range_add(pgmap, i, nid, &params);
+		ret = range_add(pgmap, i, nid);
 		if (ret)
 			break;
 	}
@@ -703,10 +704,13 @@ static void device_folio_scrub(struct folio *folio, struct dev_pagemap *pgmap)
 static void device_folio_give_back(const struct dev_pagemap_ops *ops,
 				   struct folio *folio)
 {
-	if (ops->folio_free)
+	if (ops && ops->folio_free)
 		ops->folio_free(folio);
-	else
+	else if (ops && ops->page_free)
 		ops->page_free(&folio->page);
+	else
+		/* FS_DAX or GENERIC: somebody has put one reference too many */
+		WARN_ON_ONCE(1);
 }
 
 /*
@@ -719,9 +723,6 @@ void free_zone_device_folio(struct folio *folio)
 	struct dev_pagemap *pgmap = folio->page.pgmap;
 	const struct dev_pagemap_ops *ops = pgmap->ops;
 	unsigned long nr;
-
-	if (WARN_ON_ONCE(!ops || !(ops->page_free || ops->folio_free)))
-		return;
 
 	nr = pgmap->vmemmap_shift ? 1 : folio_nr_pages(folio);
 	device_folio_scrub(folio, pgmap);

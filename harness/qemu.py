@@ -136,7 +136,7 @@ def cmdline(words, config, machine="pc"):
     common = ["console=ttyS0", "ignore_loglevel", "panic=-1", WATCHDOG, CLOCK, PMEM,
               COHERENT, HUGE_PAGES, *MACHINES[machine][1]]
     if config == "debug":
-        common.append("kmemleak=on")
+        common += ["kmemleak=on", "page_owner=on", "page_poison=1"]
     return " ".join([*common, *words])
 
 

@@ -87,6 +87,7 @@
 #include <linux/err.h>
 #include <linux/export.h>
 #include <linux/ioport.h>
+#include <linux/jump_label.h>
 #include <linux/kasan.h>
 #include <linux/memcontrol.h>
 #include <linux/memory_hotplug.h>
@@ -95,6 +96,7 @@
 #include <linux/mmzone.h>
 #include <linux/mutex.h>
 #include <linux/nodemask.h>
+#include <linux/pagemap.h>
 #include <linux/percpu-refcount.h>
 #include <linux/pgtable.h>
 #include <linux/sched.h>
@@ -111,7 +113,7 @@ static DEFINE_XARRAY(pgmaps);
 static DEFINE_MUTEX(pgmaps_lock);
 
 #ifdef CONFIG_FS_DAX
-DEFINE_STATIC_KEY_FALSE(devmap_managed_key);
+struct static_key_false devmap_managed_key = STATIC_KEY_FALSE_INIT;
 EXPORT_SYMBOL(devmap_managed_key);
 
 static void devmap_managed_get(struct dev_pagemap *pgmap)
@@ -137,8 +139,10 @@ static void devmap_managed_put(struct dev_pagemap *pgmap)
 
 /* ---- Ranges ---- */
 
-#define RANGE_FMT	"[%#llx-%#llx]"
-#define RANGE_ARG(range)	(range)->start, (range)->end
+static void range_refused(const struct range *range, const char *why)
+{
+	pr_warn("[%#llx-%#llx] not added: %s\n", range->start, range->end, why);
+}
 
 static unsigned long first_pfn(const struct range *range)
 {
@@ -216,8 +220,7 @@ static int pgmap_publish(struct dev_pagemap *pgmap, int i)
 
 	guard(mutex)(&pgmaps_lock);
 	if (xa_find(&pgmaps, &pfn, last_pfn(range), XA_PRESENT)) {
-		pr_warn(RANGE_FMT " not added: other device memory is there\n",
-			RANGE_ARG(range));
+		range_refused(range, "other device memory is there");
 		return -ENOMEM;
 	}
 	return xa_err(xa_store_range(&pgmaps, first_pfn(range), last_pfn(range),
@@ -340,8 +343,7 @@ static int pgmap_check(struct dev_pagemap *pgmap, int nid)
 		trouble = pgmap_range_trouble(pgmap, i);
 		if (!trouble)
 			continue;
-		pr_warn(RANGE_FMT " not added: %s\n",
-			RANGE_ARG(&pgmap->ranges[i]), trouble);
+		range_refused(&pgmap->ranges[i], trouble);
 		return -EINVAL;
 	}
 	return 0;
@@ -423,8 +425,7 @@ static int range_claim(struct dev_pagemap *pgmap, int i, pgprot_t *pgprot)
 	if (region_intersects(range->start, range_len(range),
 			      IORESOURCE_SYSTEM_RAM,
 			      IORES_DESC_NONE) != REGION_DISJOINT) {
-		pr_warn(RANGE_FMT " not added: system memory is there\n",
-			RANGE_ARG(range));
+		range_refused(range, "system memory is there");
 		return -ENXIO;
 	}
 	return track_pfn_remap(NULL, pgprot, first_pfn(range), 0,
@@ -744,7 +745,7 @@ static void device_folio_get(struct page *page, struct dev_pagemap *pgmap,
 		percpu_ref_get(&pgmap->ref);
 	if (nr > 1)
 		percpu_ref_get_many(&pgmap->ref, nr - 1);
-	__SetPageLocked(page);
+	__folio_set_locked(page_folio(page));
 	/* A release: who gets at the page now finds it locked */
 	page_ref_unfreeze(page, 1);
 }

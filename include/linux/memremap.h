@@ -10,7 +10,9 @@
  * here.
  */
 
+#include <linux/bits.h>
 #include <linux/completion.h>
+#include <linux/err.h>
 #include <linux/ioport.h>
 #include <linux/mmzone.h>
 #include <linux/percpu-refcount.h>
@@ -88,7 +90,7 @@ struct dev_pagemap_ops {
 };
 
 /* @altmap of struct dev_pagemap is to be used */
-#define PGMAP_ALTMAP_VALID	(1 << 0)
+#define PGMAP_ALTMAP_VALID	BIT(0)
 
 /**
  * struct dev_pagemap - memory of a device, as memremap_pages() takes it
@@ -148,6 +150,8 @@ static inline unsigned long pgmap_vmemmap_nr(struct dev_pagemap *pgmap)
  * @page: a page of ZONE_DEVICE; of a compound page any one
  *
  * The tails of a compound page have no pgmap of their own: its place is taken.
+ *
+ * Return: the pgmap, as memremap_pages() was given it.
  */
 static inline struct dev_pagemap *page_pgmap(const struct page *page)
 {

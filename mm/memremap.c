@@ -212,28 +212,39 @@ EXPORT_SYMBOL_GPL(memremap_compat_align);
 
 /* ---- Looking up ---- */
 
-/* All of @pgmap, or nothing */
+static void pgmap_erase(const struct range *range)
+{
+	lockdep_assert_held(&pgmaps_lock);
+
+	/* Takes no memory: entries go as they came */
+	xa_store_range(&pgmaps, first_pfn(range), last_pfn(range), NULL,
+		       GFP_KERNEL);
+}
+
+/* All of the range, or nothing of it */
 static int pgmap_publish(struct dev_pagemap *pgmap, int i)
 {
 	struct range *range = &pgmap->ranges[i];
 	unsigned long pfn = first_pfn(range);
+	int ret;
 
 	guard(mutex)(&pgmaps_lock);
 	if (xa_find(&pgmaps, &pfn, last_pfn(range), XA_PRESENT)) {
 		range_refused(range, "other device memory is there");
 		return -ENOMEM;
 	}
-	return xa_err(xa_store_range(&pgmaps, first_pfn(range), last_pfn(range),
-				     pgmap, GFP_KERNEL));
+	ret = xa_err(xa_store_range(&pgmaps, first_pfn(range), last_pfn(range),
+				    pgmap, GFP_KERNEL));
+	/* It takes several entries, and memory may end between two */
+	if (ret)
+		pgmap_erase(range);
+	return ret;
 }
 
 static void pgmap_withdraw(struct dev_pagemap *pgmap, int i)
 {
-	struct range *range = &pgmap->ranges[i];
-
 	guard(mutex)(&pgmaps_lock);
-	xa_store_range(&pgmaps, first_pfn(range), last_pfn(range), NULL,
-		       GFP_KERNEL);
+	pgmap_erase(&pgmap->ranges[i]);
 }
 
 /**

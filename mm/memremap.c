@@ -106,6 +106,7 @@
 #include <linux/xarray.h>
 
 #include "internal.h"
+#include "memremap_internal.h"
 
 /* Who has which pfns; the entry of a pgmap covers all of each of its ranges */
 static DEFINE_XARRAY(pgmaps);
@@ -466,8 +467,9 @@ static int range_add(struct dev_pagemap *pgmap, int i, int nid)
 	if (ret)
 		goto untrack;
 	/* Takes long for much memory: without the lock */
-	memmap_init_zone_device(device_zone(nid), first_pfn(range),
-				nr_pfns(range), pgmap);
+	device_pages_init(pgmap, params.altmap, device_zone(nid),
+			  first_pfn(range) + pgmap_offset(pgmap, i),
+			  nr_pfns(range) - pgmap_offset(pgmap, i));
 	return 0;
 
 untrack:

@@ -315,8 +315,26 @@ static const char *pgmap_type_trouble(const struct dev_pagemap *pgmap)
 	return "no type of memory";
 }
 
+/* Struct pages in the first range have to fit, and somebody has to write them */
+static const char *pgmap_altmap_trouble(struct dev_pagemap *pgmap)
+{
+	struct vmem_altmap *altmap = pgmap_altmap(pgmap);
+	unsigned long nr = nr_pfns(&pgmap->ranges[0]);
+
+	if (!altmap)
+		return NULL;
+	if (pgmap->type == MEMORY_DEVICE_PRIVATE)
+		return "struct pages where no CPU reaches them";
+	if (altmap->base_pfn != first_pfn(&pgmap->ranges[0]))
+		return "struct pages of another range";
+	if (altmap->reserve >= nr || altmap->free >= nr - altmap->reserve)
+		return "no room beside the struct pages";
+	return NULL;
+}
+
 static const char *pgmap_range_trouble(struct dev_pagemap *pgmap, int i)
 {
+	const char *trouble = i ? NULL : pgmap_altmap_trouble(pgmap);
 	struct range *range = &pgmap->ranges[i];
 	bool linear = pgmap->type != MEMORY_DEVICE_PRIVATE;
 
@@ -325,8 +343,8 @@ static const char *pgmap_range_trouble(struct dev_pagemap *pgmap, int i)
 	if (!IS_ALIGNED(range->start, SUBSECTION_SIZE) ||
 	    !IS_ALIGNED(range_len(range), SUBSECTION_SIZE))
 		return "not aligned";
-	if (pgmap_offset(pgmap, i) >= nr_pfns(range))
-		return "no room beside the struct pages";
+	if (trouble)
+		return trouble;
 	/* Compound pages fill what is there */
 	if (!IS_ALIGNED(nr_pfns(range) - pgmap_offset(pgmap, i),
 			pgmap_vmemmap_nr(pgmap)))

@@ -31,7 +31,8 @@ CROWD_CPUS = 4
 MEMORY = "2G"
 
 # What is counted on one CPU: a suite, and what the N of its rows NAME/N counts.
-SUITES = {"mmu_notifier_bench": "subscriptions", "hmm_bench": "pages of a range"}
+SUITES = {"mmu_notifier_bench": "subscriptions", "hmm_bench": "pages of a range",
+          "memremap_bench": None}
 
 FIGURE = re.compile(r"# ?(?:.*?)bench: (\S+) ([\d.]+) (\S+)\s*$")
 NATIVE = "hmm_bench"
@@ -176,7 +177,8 @@ def show_suite(rows, wanted, counted):
     """Both tables of a suite that was counted on one CPU."""
     alone = [n for n in rows["ours"] if n in wanted or "/" not in n]
     show("Instructions (or bytes), one CPU (-icount shift=0):", table(rows, wanted, alone))
-    show(f"Instructions against the number of {counted}:", scale(rows))
+    if counted:
+        show(f"Instructions against the number of {counted}:", scale(rows))
 
 
 def merged(suites, kernel):

@@ -81,6 +81,7 @@
 #include <linux/minmax.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
+#include <linux/nodemask.h>
 #include <linux/percpu.h>
 #include <linux/rculist.h>
 #include <linux/slab.h>
@@ -92,12 +93,15 @@
 #define DEVMEM_BATCH	32U
 /* How many to look for with interrupts off */
 #define DEVMEM_BITE	256UL
+/* How often to look again for a page, while others put and take them */
+#define DEVMEM_TRIES	100
 /* How long removal waits for pages in use before it says so */
 #define DEVMEM_PATIENCE	(10 * HZ)
 
 struct hmm_devmem_cache {
-	spinlock_t lock;
+	spinlock_t lock;	/* mostly taken by the CPU that it is of */
 	struct hmm_devmem_list free;
+	unsigned long arrivals;	/* how often pages came here */
 };
 
 /* ---- Lists of free pages ---- */
@@ -153,6 +157,12 @@ static void pages_move(struct hmm_devmem *devmem, struct hmm_devmem_list *to,
 
 /* ---- The centre and the caches ---- */
 
+/* Pairs with devmem_arrivals() */
+static void cache_set_arrived(struct hmm_devmem_cache *cache)
+{
+	WRITE_ONCE(cache->arrivals, cache->arrivals + 1);
+}
+
 static void cache_fill(struct hmm_devmem *devmem,
 		       struct hmm_devmem_cache *cache, unsigned long nr)
 {
@@ -164,17 +174,17 @@ static void cache_fill(struct hmm_devmem *devmem,
 	first = devmem->untouched;
 	if (devmem->returned.nr) {
 		pages_move(devmem, &cache->free, &devmem->returned, nr);
-		devmem->moves++;
-	} else if (first < devmem->nr_pages) {
+	} else {
 		fresh = min(nr, devmem->nr_pages - first);
 		WRITE_ONCE(devmem->untouched, first + fresh);
-		devmem->moves++;
 	}
 	spin_unlock(&devmem->lock);
 
 	/* From the last to the first, so that they are taken in order */
 	while (fresh--)
 		pages_push(devmem, &cache->free, first + fresh);
+	if (cache->free.nr)
+		cache_set_arrived(cache);
 }
 
 static void cache_spill(struct hmm_devmem *devmem,
@@ -184,7 +194,6 @@ static void cache_spill(struct hmm_devmem *devmem,
 
 	spin_lock(&devmem->lock);
 	pages_move(devmem, &devmem->returned, &cache->free, nr);
-	devmem->moves++;
 	spin_unlock(&devmem->lock);
 }
 
@@ -209,6 +218,7 @@ static void cache_put(struct hmm_devmem *devmem, unsigned long index)
 
 	spin_lock_irqsave(&cache->lock, flags);
 	pages_push(devmem, &cache->free, index);
+	cache_set_arrived(cache);
 	if (cache->free.nr > 2 * devmem->batch)
 		cache_spill(devmem, cache, devmem->batch);
 	spin_unlock_irqrestore(&cache->lock, flags);
@@ -220,50 +230,52 @@ static void centre_put(struct hmm_devmem *devmem, unsigned long index)
 
 	spin_lock_irqsave(&devmem->lock, flags);
 	pages_push(devmem, &devmem->returned, index);
-	devmem->moves++;
 	spin_unlock_irqrestore(&devmem->lock, flags);
 }
 
-static unsigned long centre_moves(struct hmm_devmem *devmem)
+/* They only grow: if the sum has not changed, none of them has */
+static unsigned long devmem_arrivals(struct hmm_devmem *devmem)
 {
-	unsigned long flags, moves;
+	unsigned long arrivals = 0;
+	int cpu;
 
-	spin_lock_irqsave(&devmem->lock, flags);
-	moves = devmem->moves;
-	spin_unlock_irqrestore(&devmem->lock, flags);
-
-	return moves;
+	for_each_possible_cpu(cpu)
+		arrivals += READ_ONCE(per_cpu_ptr(devmem->caches, cpu)->arrivals);
+	return arrivals;
 }
 
 /*
- * The own cache and the centre are empty: look into all caches. To have found
- * nothing in each of them proves little if pages have been on the move meanwhile:
+ * The own cache and the centre are empty: look into all caches. To find nothing in
+ * each of them proves little if pages come and go meanwhile:
  *
- *	this CPU, 0			CPU 1		CPU 2
- *	-----------			-----		-----
- *	the centre: empty
- *	its cache: empty
- *					spills its cache
- *							fills its cache
- *	the cache of CPU 1: empty
+ *	this CPU		CPU 1			CPU 2
+ *	--------		-----			-----
+ *	cache 1: empty
+ *				puts a page: cache 1
+ *							takes the page of cache 3
+ *	cache 3: empty		=> there was a free page all the time
  *
- * and CPU 2 comes before CPU 1 in the order of the search. All of that goes by way of
- * the centre, and while the cache is locked, so that @moves tells.
+ * If nothing has come to any cache while we looked, there was none when we finished.
+ * What goes to the centre comes to a cache first, see cache_put(). Whoever took the
+ * page of cache 3 had its lock before us, so that we see what it knew of: that
+ * cache 1 has got a page.
  */
 static void devmem_search(struct hmm_devmem *devmem,
 			  struct hmm_devmem_list *got, unsigned long nr)
 {
-	int cpu, self = raw_smp_processor_id();
-	unsigned long moves;
+	int cpu, self = raw_smp_processor_id(), tries = DEVMEM_TRIES;
+	unsigned long arrivals;
 
 	do {
-		moves = centre_moves(devmem);
+		arrivals = devmem_arrivals(devmem);
+		/* That was before we look into the first; a lock is no barrier for it */
+		smp_mb();
 		for_each_cpu_wrap(cpu, cpu_possible_mask, self) {
 			cache_take(devmem, cpu, got, nr);
 			if (got->nr)
 				return;
 		}
-	} while (centre_moves(devmem) != moves);
+	} while (devmem_arrivals(devmem) != arrivals && --tries);
 }
 
 /* ---- Handing out, and taking back ---- */
@@ -436,7 +448,7 @@ EXPORT_SYMBOL_GPL(hmm_devmem_nr_free);
 
 struct umbrella {
 	struct device dev;
-	spinlock_t lock;
+	spinlock_t lock;		/* for who writes to @memories */
 	struct list_head memories;	/* for readers of RCU */
 };
 
@@ -715,6 +727,13 @@ static const char *desc_size_trouble(const struct hmm_devmem_desc *desc)
 	return NULL;
 }
 
+static bool nid_is_sane(int nid)
+{
+	if (nid == NUMA_NO_NODE)
+		return true;
+	return nid >= 0 && nid < MAX_NUMNODES && node_possible(nid);
+}
+
 /* Why there can be no such memory, or NULL */
 static const char *desc_trouble(const struct hmm_devmem_desc *desc)
 {
@@ -724,7 +743,7 @@ static const char *desc_trouble(const struct hmm_devmem_desc *desc)
 		return "no ops";
 	if (!desc->owner)
 		return "no owner";
-	if (desc->nid != NUMA_NO_NODE && !node_possible(desc->nid))
+	if (!nid_is_sane(desc->nid))
 		return "no such node";
 
 	switch (desc->type) {

@@ -99,7 +99,6 @@ struct hmm_devmem {
 	spinlock_t lock ____cacheline_aligned_in_smp;
 	struct hmm_devmem_list returned;
 	unsigned long untouched; /* pages from this number on were never in use */
-	unsigned long moves;	/* counts times that pages went to or from here */
 	unsigned long bad;	/* pages that are kept from everybody */
 };
 

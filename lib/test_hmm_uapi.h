@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
- * What a program needs to drive the dummy device of lib/test_hmm.c: one command
+ * What a program needs to drive the dummy device of lib/test_hmm_main.c: one command
  * block, eight requests, and the alphabet of a snapshot.
  *
  * Every request takes a run of whole pages of the address space that opened

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A device that works on a process's memory, made of nothing but software.
+ * The dummy device's page table, and its accesses by way of it.
  *
- * Opening /dev/hmm_dmirrorN gives the device a *shadow* of the opener's address
- * space: a mirror (mm/hmm_mirror.c) with an empty page table of the device's own.
- * READ and WRITE run as device accesses: each page goes through the shadow table;
- * the first one that is not there, or may not be written, stops the access and
- * makes a *batch*: the rest of the run is faulted in and entered in the table,
- * and the access goes on where it stopped. SNAPSHOT reports what the CPU has mapped
- * and enters nothing.
+ * A *shadow* of an address space is a mirror (mm/hmm_mirror.c) with a page table of
+ * the device's own, empty at first. READ and WRITE run as device accesses: each page
+ * goes through the shadow table; the first one that is not there, or may not be
+ * written, stops the access and makes a *batch*: the rest of the run is faulted in
+ * and entered in the table, and the access goes on where it stopped. SNAPSHOT
+ * reports what the CPU has mapped and enters nothing. For what the device does with
+ * memory of its own, see test_hmm_memory.c.
  *
  * Why an entry may be trusted
  *
@@ -27,11 +27,22 @@
  * unmaps or cleans the page, and at the latest when the file is closed. The CPU's mapping keeps
  * the page from being truncated meanwhile, which is why no folio lock is needed.
  *
+ * Memory for the device alone
+ *
+ * EXCLUSIVE enters translations for writing first, and takes the pages away from
+ * the CPU then, which is no reason to drop them: the device's own
+ * MMU_NOTIFY_EXCLUSIVE leaves entries as they are. An entry that is still there
+ * when that is done is of the page that was taken, and is marked (SHADOW_ATOMIC);
+ * were it gone, so would be what was taken. The mark goes with the entry, or with
+ * its permission to write, when the CPU wants the page back.
+ *
  * Lock order
  *
- *	shadow->lock			see DOC: Locking of mirrors
- *	  the XArray's own spinlock
- *	  what folio_mark_dirty() takes (spinlocks)
+ *	mm->mmap_lock			around taking pages from the CPU
+ *	  folio locks			around marking entries of such pages
+ *	    shadow->lock		see DOC: Locking of mirrors
+ *	      the XArray's own spinlock
+ *	      what folio_mark_dirty() takes (spinlocks)
  *
  * No user memory may be touched under it: data passes through a buffer of the
  * kernel's.
@@ -40,13 +51,9 @@
  * in the module parameter "invalidations".
  */
 #include <linux/atomic.h>
-#include <linux/cdev.h>
-#include <linux/device.h>
-#include <linux/fs.h>
 #include <linux/highmem.h>
 #include <linux/hmm.h>
 #include <linux/hmm_mirror.h>
-#include <linux/init.h>
 #include <linux/jiffies.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
@@ -54,27 +61,22 @@
 #include <linux/moduleparam.h>
 #include <linux/mutex.h>
 #include <linux/overflow.h>
+#include <linux/pagemap.h>
 #include <linux/pgtable.h>
+#include <linux/rmap.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/xarray.h>
 
+#include "test_hmm.h"
 #include "test_hmm_uapi.h"
 
-/*
- * Minors: two devices of private memory, two of coherent memory. The latter
- * need memory of their own to exist.
- */
-#define TDEV_MINORS	4
-#define TDEV_PRESENT	2
-
-/* Pages translated at once. */
-#define WINDOW_PAGES	512UL
 /* Pages moved under one hold of shadow->lock. */
 #define BOUNCE_PAGES	32UL
-/* What one mmap() of the device may take. */
-#define MMAP_PAGES	256UL
+/* Pages taken from the CPU at once, and how often that is tried. */
+#define EXCLUSIVE_PAGES	32UL
+#define EXCLUSIVE_TRIES	4
 
 /* An entry: the pfn, above one bit of permission. */
 #define ENTRY_WRITE	1UL
@@ -82,46 +84,8 @@
 
 /* Mark of an entry through which the device has written. */
 #define SHADOW_DIRTY	XA_MARK_1
-
-/**
- * struct shadow - the device's view of one address space
- * @mirror: of all of the address space
- * @lock: guards @table, and is held over every use of an entry
- * @table: page number to entry
- */
-struct shadow {
-	struct hmm_mirror mirror;
-	struct mutex lock;		/* see "Lock order" above */
-	struct xarray table;
-};
-
-/**
- * struct access - one request, in progress
- * @shadow: whose memory
- * @range: what is being translated
- * @xas: where in the table that goes
- * @bytes: a snapshot goes here instead
- * @next: first byte that is still to be done
- * @end: first byte behind the run
- * @buf: where the user's data or bytes come from or go to next
- * @write: the device stores
- * @batches: how often translations had to be asked for
- * @barren: how many of the last ones were of no use
- * @until: when to stop asking for them (jiffies)
- */
-struct access {
-	struct shadow *shadow;
-	struct hmm_range range;
-	struct xa_state xas;
-	u8 *bytes;
-	unsigned long next;
-	unsigned long end;
-	void __user *buf;
-	bool write;
-	u64 batches;
-	unsigned int barren;
-	unsigned long until;
-};
+/* Mark of an entry whose page the CPU cannot reach. */
+#define SHADOW_ATOMIC	XA_MARK_2
 
 /* How long collisions may go on. */
 static unsigned long patience(void)
@@ -222,6 +186,7 @@ static enum fate shadow_restrict(struct shadow *shadow, unsigned long index,
 		xa_erase(&shadow->table, index);
 		return DROPPED;
 	}
+	xa_clear_mark(&shadow->table, index, SHADOW_ATOMIC);
 	/* There is an entry already: nothing is allocated */
 	xa_store(&shadow->table, index, entry_make(entry_page(entry), false), 0);
 	return DOWNGRADED;
@@ -231,18 +196,19 @@ static bool shadow_invalidate(struct hmm_mirror *mirror,
 			      const struct mmu_notifier_range *range)
 {
 	struct shadow *shadow = container_of(mirror, struct shadow, mirror);
-	unsigned int access = mmu_notifier_range_access(range);
+	unsigned int access;
 	unsigned long index;
 	enum fate fate;
 	void *entry;
 
-	/* Unless told otherwise, writes are to be seen */
-	if (range->event == MMU_NOTIFY_SOFT_DIRTY && !READ_ONCE(ignore_soft_dirty))
-		access &= ~MMU_NOTIFIER_RANGE_WRITE;
-
 	xa_for_each_range(&shadow->table, index, entry,
 			  page_index(hmm_mirror_first(mirror, range)),
 			  page_index(hmm_mirror_last(mirror, range))) {
+		access = tdev_memory_access(shadow->tdev, entry_page(entry), range);
+		/* Unless told otherwise, writes are to be seen */
+		if (range->event == MMU_NOTIFY_SOFT_DIRTY &&
+		    !READ_ONCE(ignore_soft_dirty))
+			access &= ~MMU_NOTIFIER_RANGE_WRITE;
 		fate = shadow_restrict(shadow, index, entry, access);
 		atomic_long_inc(&fates[range->event][fate]);
 	}
@@ -274,18 +240,32 @@ static void shadow_free(struct hmm_mirror *mirror)
 
 /* ---- Translating: from the CPU's page tables to a window of HMM pfns ---- */
 
-static void window_enter(struct xa_state *xas, const struct hmm_range *range)
+/* Is there something to enter for a page of the window? */
+static bool access_wants(const struct access *acc, unsigned long hmm_pfn)
+{
+	return !acc->own_only ||
+	       (hmm_pfn & HMM_PFN_VALID &&
+		tdev_owns(acc->shadow->tdev, hmm_pfn_to_page(hmm_pfn)));
+}
+
+static void window_enter(struct access *acc, const struct hmm_range *range)
 {
 	unsigned long n = page_index(range->end - range->start);
+	unsigned long index = page_index(range->start);
+	struct xa_state *xas = &acc->xas;
 	unsigned long i;
 	void *old;
 
-	xas_set(xas, page_index(range->start));
+	xas_set(xas, index);
 	xas_lock(xas);
 	for (i = 0; i < n && !xas_error(xas); i++) {
 		struct page *page = hmm_pfn_to_page(range->hmm_pfns[i]);
 		bool write = range->hmm_pfns[i] & HMM_PFN_WRITE;
 
+		if (!access_wants(acc, range->hmm_pfns[i])) {
+			xas_set(xas, index + i + 1);
+			continue;
+		}
 		/*
 		 * The page of an entry cannot have changed without a call of
 		 * shadow_invalidate(). A store over an entry keeps its marks.
@@ -297,7 +277,23 @@ static void window_enter(struct xa_state *xas, const struct hmm_range *range)
 	xas_unlock(xas);
 }
 
-static u8 snapshot_byte(unsigned long hmm_pfn)
+/* Whose memory a page is, if a device's. */
+static u8 snapshot_origin(const struct tdev *tdev, const struct page *page)
+{
+	bool own = tdev_owns(tdev, page);
+
+	if (is_zero_pfn(page_to_pfn(page)))
+		return HMM_DMIRROR_PROT_ZERO;
+	if (is_device_private_page(page))
+		return own ? HMM_DMIRROR_PROT_DEV_PRIVATE_LOCAL :
+			     HMM_DMIRROR_PROT_DEV_PRIVATE_REMOTE;
+	if (is_device_coherent_page(page))
+		return own ? HMM_DMIRROR_PROT_DEV_COHERENT_LOCAL :
+			     HMM_DMIRROR_PROT_DEV_COHERENT_REMOTE;
+	return 0;
+}
+
+static u8 snapshot_byte(const struct tdev *tdev, unsigned long hmm_pfn)
 {
 	unsigned int order = hmm_pfn_to_map_order(hmm_pfn);
 	u8 byte;
@@ -313,19 +309,18 @@ static u8 snapshot_byte(unsigned long hmm_pfn)
 		byte |= HMM_DMIRROR_PROT_PMD;
 	else if (order == PUD_SHIFT - PAGE_SHIFT)
 		byte |= HMM_DMIRROR_PROT_PUD;
-	if (is_zero_pfn(page_to_pfn(hmm_pfn_to_page(hmm_pfn))))
-		byte |= HMM_DMIRROR_PROT_ZERO;
-	return byte;
+	return byte | snapshot_origin(tdev, hmm_pfn_to_page(hmm_pfn));
 }
 
 /* The table is left alone. */
-static void window_describe(u8 *bytes, const struct hmm_range *range)
+static void window_describe(struct access *acc, const struct hmm_range *range)
 {
 	unsigned long n = page_index(range->end - range->start);
 	unsigned long i;
 
 	for (i = 0; i < n; i++)
-		bytes[i] = snapshot_byte(range->hmm_pfns[i]);
+		acc->bytes[i] = snapshot_byte(acc->shadow->tdev,
+					      range->hmm_pfns[i]);
 }
 
 static int shadow_map(struct hmm_mirror *mirror, struct hmm_range *range)
@@ -333,10 +328,10 @@ static int shadow_map(struct hmm_mirror *mirror, struct hmm_range *range)
 	struct access *acc = container_of(range, struct access, range);
 
 	if (acc->bytes) {
-		window_describe(acc->bytes, range);
+		window_describe(acc, range);
 		return 0;
 	}
-	window_enter(&acc->xas, range);
+	window_enter(acc, range);
 	return xas_error(&acc->xas) == -ENOMEM ? -EAGAIN : xas_error(&acc->xas);
 }
 
@@ -357,7 +352,7 @@ static const struct hmm_mirror_ops shadow_ops = {
 	.no_userfault = true,
 };
 
-static struct shadow *shadow_create(struct mm_struct *mm)
+struct shadow *tdev_shadow_create(struct tdev *tdev, struct mm_struct *mm)
 {
 	struct shadow *shadow;
 	int ret;
@@ -365,6 +360,7 @@ static struct shadow *shadow_create(struct mm_struct *mm)
 	shadow = kzalloc(sizeof(*shadow), GFP_KERNEL);
 	if (!shadow)
 		return ERR_PTR(-ENOMEM);
+	shadow->tdev = tdev;
 	mutex_init(&shadow->lock);
 	xa_init(&shadow->table);
 
@@ -377,22 +373,30 @@ static struct shadow *shadow_create(struct mm_struct *mm)
 	return shadow;
 }
 
-/* The next window of the run, from @addr on. */
-static int access_window(struct access *acc, unsigned long addr)
+static int access_translate(struct access *acc, unsigned long start,
+			    unsigned long end)
 {
-	struct hmm_mirror *mirror = &acc->shadow->mirror;
 	struct hmm_range *range = &acc->range;
 	int ret;
 
 	if (fatal_signal_pending(current))
 		return -EINTR;
-	range->start = addr;
-	range->end = addr + min(acc->end - addr, WINDOW_PAGES << PAGE_SHIFT);
-	ret = hmm_mirror_fault(mirror, range, patience());
+	range->start = start;
+	range->end = end;
+	range->dev_private_owner = acc->shadow->tdev;
+	ret = hmm_mirror_fault(&acc->shadow->mirror, range, patience());
 	/* What is left of a refill, and after one that failed nothing new */
 	if (!xas_error(&acc->xas))
 		xas_nomem(&acc->xas, GFP_KERNEL);
 	return ret;
+}
+
+/* The next window of the run, from @addr on. */
+static int access_window(struct access *acc, unsigned long addr)
+{
+	unsigned long bytes = min(acc->end - addr, TDEV_WINDOW_PAGES << PAGE_SHIFT);
+
+	return access_translate(acc, addr, addr + bytes);
 }
 
 /*
@@ -432,14 +436,15 @@ static bool page_reachable(const void *mem)
 
 static int page_move(struct page *page, void *bounce, bool write)
 {
-	void *mem = kmap_local_page(page);
+	struct page *data = tdev_page_data(page);
+	void *mem = kmap_local_page(data);
 	int ret = 0;
 
 	if (!page_reachable(mem)) {
 		ret = -EFAULT;
 	} else if (write) {
 		memcpy(mem, bounce, PAGE_SIZE);
-		flush_dcache_page(page);
+		flush_dcache_page(data);
 	} else {
 		memcpy(bounce, mem, PAGE_SIZE);
 	}
@@ -517,7 +522,23 @@ static int access_loop(struct access *acc, void *bounce)
 	return 0;
 }
 
-static int access_run(struct access *acc)
+/* Chunks as long as the table has all of the run. */
+static int access_translated(struct access *acc, void *bounce)
+{
+	long done = 0;
+
+	while (acc->next < acc->end) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		done = access_chunk(acc, bounce);
+		if (done <= 0)
+			return done ?: -ENOENT;
+	}
+	return 0;
+}
+
+static int access_bounced(struct access *acc,
+			  int (*loop)(struct access *acc, void *bounce))
 {
 	void *bounce;
 	int ret;
@@ -526,10 +547,44 @@ static int access_run(struct access *acc)
 				GFP_KERNEL);
 	if (!bounce)
 		return -ENOMEM;
+	ret = loop(acc, bounce);
+	kvfree(bounce);
+	return ret;
+}
+
+/* READ and WRITE */
+int tdev_access(struct access *acc)
+{
 	acc->range.default_flags = HMM_PFN_REQ_FAULT |
 				   (acc->write ? HMM_PFN_REQ_WRITE : 0);
-	ret = access_loop(acc, bounce);
-	kvfree(bounce);
+	return access_bounced(acc, access_loop);
+}
+
+/* ---- MIGRATE_TO_DEV ---- */
+
+/* Enter what the device has of its own memory, without faulting anything in. */
+static int access_enter_own(struct access *acc)
+{
+	unsigned long addr;
+	int ret = 0;
+
+	acc->range.default_flags = 0;
+	acc->own_only = true;
+	for (addr = acc->next; addr < acc->end && !ret; addr = acc->range.end)
+		ret = access_window(acc, addr);
+	return ret;
+}
+
+/* The data is read where it has gone: a page that stayed behind is an error. */
+int tdev_migrate(struct access *acc)
+{
+	u64 pages = acc->pages;
+	int ret;
+
+	ret = tdev_migrate_to_dev(acc);
+	ret = ret ?: access_enter_own(acc);
+	ret = ret ?: access_bounced(acc, access_translated);
+	acc->pages = pages;
 	return ret;
 }
 
@@ -553,11 +608,11 @@ static int snapshot_loop(struct access *acc)
 	return 0;
 }
 
-static int snapshot_run(struct access *acc)
+int tdev_snapshot(struct access *acc)
 {
 	int ret;
 
-	acc->bytes = kvmalloc(min(pages_left(acc), WINDOW_PAGES), GFP_KERNEL);
+	acc->bytes = kvmalloc(min(pages_left(acc), TDEV_WINDOW_PAGES), GFP_KERNEL);
 	if (!acc->bytes)
 		return -ENOMEM;
 	ret = snapshot_loop(acc);
@@ -565,235 +620,96 @@ static int snapshot_run(struct access *acc)
 	return ret;
 }
 
-/* ---- The files ---- */
+/* ---- EXCLUSIVE ---- */
 
-static int tdev_open(struct inode *inode, struct file *file)
+/* Mark what is still there of pages that the CPU has lost, and let go of them. */
+static long exclusive_mark(struct shadow *shadow, unsigned long index,
+			   struct page **pages, long npages)
 {
-	struct shadow *shadow;
+	long i, marked = 0;
+	void *entry;
 
-	/* A kernel thread has no address space to shadow. */
-	if (!current->mm)
-		return -EINVAL;
-	shadow = shadow_create(current->mm);
-	if (IS_ERR(shadow))
-		return PTR_ERR(shadow);
-	file->private_data = shadow;
-	return nonseekable_open(inode, file);
+	mutex_lock(&shadow->lock);
+	for (i = 0; i < npages; i++) {
+		entry = xa_load(&shadow->table, index + i);
+		if (!pages[i] || !entry_allows(entry, true) ||
+		    entry_page(entry) != pages[i])
+			continue;
+		xa_set_mark(&shadow->table, index + i, SHADOW_ATOMIC);
+		marked++;
+	}
+	mutex_unlock(&shadow->lock);
+
+	for (i = 0; i < npages; i++) {
+		if (!pages[i])
+			continue;
+		unlock_page(pages[i]);
+		put_page(pages[i]);
+	}
+	return marked;
 }
 
-static int tdev_release(struct inode *inode, struct file *file)
+/* Returns how many pages the device has for itself now, from the first one on. */
+static long exclusive_take(struct access *acc, unsigned long start,
+			   unsigned long end)
 {
-	struct shadow *shadow = file->private_data;
+	struct page *pages[EXCLUSIVE_PAGES];
+	struct shadow *shadow = acc->shadow;
+	struct mm_struct *mm = shadow->mirror.sub.mm;
+	long found;
 
-	hmm_mirror_unregister(&shadow->mirror);
-	return 0;
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	found = make_device_exclusive_range(mm, start, end, pages, shadow->tdev);
+	if (found > 0)
+		found = exclusive_mark(shadow, page_index(start), pages, found);
+	mmap_read_unlock(mm);
+	return found;
 }
 
 /*
- * Whole pages, at least one, not past the end of the number space. Where the
- * run lies in the address space is for the page-table walk to judge.
+ * To find the pages may change them: one comes home from a device, a huge one is
+ * split. That takes their entries away, and a second try keeps them.
  */
-static int access_init(struct access *acc, const struct hmm_dmirror_cmd *cmd)
+static int exclusive_piece(struct access *acc, unsigned long start,
+			   unsigned long end)
 {
-	unsigned long size;
-
-	if (!cmd->npages || !PAGE_ALIGNED(cmd->addr))
-		return -EINVAL;
-	if (check_shl_overflow(cmd->npages, PAGE_SHIFT, &size) ||
-	    check_add_overflow(cmd->addr, size, &acc->end))
-		return -EINVAL;
-	acc->next = acc->end - size;
-	acc->buf = u64_to_user_ptr(cmd->ptr);
-	return 0;
-}
-
-/* What the device is asked for; a request without @run needs its own memory. */
-static const struct request {
-	unsigned int command;
-	bool write;
-	int (*run)(struct access *acc);
-} requests[] = {
-	{ .command = HMM_DMIRROR_READ, .run = access_run },
-	{ .command = HMM_DMIRROR_WRITE, .run = access_run, .write = true },
-	{ .command = HMM_DMIRROR_SNAPSHOT, .run = snapshot_run },
-	{ .command = HMM_DMIRROR_MIGRATE_TO_DEV },
-	{ .command = HMM_DMIRROR_MIGRATE_TO_SYS },
-	{ .command = HMM_DMIRROR_EXCLUSIVE },
-	{ .command = HMM_DMIRROR_CHECK_EXCLUSIVE },
-	{ .command = HMM_DMIRROR_RELEASE },
-};
-
-static int request_run(const struct request *req, struct access *acc)
-{
-	struct hmm_mirror *mirror = &acc->shadow->mirror;
-	int ret = -ENOMEM;
-
-	/* A file that outlived its process through fork() shadows nothing. */
-	if (!hmm_mirror_mmget(mirror))
-		return -ESRCH;
-	acc->range.hmm_pfns = kvmalloc_array(min(pages_left(acc), WINDOW_PAGES),
-					     sizeof(*acc->range.hmm_pfns),
-					     GFP_KERNEL);
-	if (acc->range.hmm_pfns) {
-		acc->write = req->write;
-		ret = req->run(acc);
-	}
-	kvfree(acc->range.hmm_pfns);
-	hmm_mirror_mmput(mirror);
-	return ret;
-}
-
-static long request_serve(const struct request *req, struct shadow *shadow,
-			  struct hmm_dmirror_cmd __user *ucmd)
-{
-	struct access acc = {
-		.shadow = shadow,
-		.xas = __XA_STATE(&shadow->table, 0, 0, 0),
-	};
-	struct hmm_dmirror_cmd cmd;
+	unsigned int tries;
+	long taken;
 	int ret;
 
-	if (!req->run)
-		return -ENOTTY;
-	if (copy_from_user(&cmd, ucmd, sizeof(cmd)))
-		return -EFAULT;
-	ret = access_init(&acc, &cmd);
-	if (!ret)
-		ret = request_run(req, &acc);
-	if (ret)
-		return ret;
-
-	cmd.cpages = cmd.npages;
-	cmd.faults = acc.batches;
-	return copy_to_user(ucmd, &cmd, sizeof(cmd)) ? -EFAULT : 0;
+	for (tries = 0; tries < EXCLUSIVE_TRIES; tries++) {
+		ret = access_translate(acc, start, end);
+		if (ret)
+			return ret;
+		taken = exclusive_take(acc, start, end);
+		if (taken < 0)
+			return taken;
+		if (taken == page_index(end - start))
+			return 0;
+		cond_resched();
+	}
+	return -EBUSY;
 }
 
-static long tdev_ioctl(struct file *file, unsigned int command,
-		       unsigned long arg)
+int tdev_exclusive(struct access *acc)
 {
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(requests); i++)
-		if (requests[i].command == command)
-			return request_serve(&requests[i], file->private_data,
-					     (void __user *)arg);
-	return -EINVAL;
-}
-
-/*
- * Kernel pages in a user mapping, a sight that a snapshot has to cope with.
- * A private mapping gets them read-only, and copies on the first write.
- */
-static int tdev_mmap(struct file *file, struct vm_area_struct *vma)
-{
-	unsigned long addr;
-	struct page *page;
+	unsigned long addr, next;
 	int ret = 0;
 
-	if (vma_pages(vma) > MMAP_PAGES)
-		return -EINVAL;
-	vm_flags_set(vma, VM_DONTEXPAND);
-	for (addr = vma->vm_start; addr < vma->vm_end && !ret;
-	     addr += PAGE_SIZE) {
-		page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
-		if (!page)
-			return -ENOMEM;
-		ret = vm_insert_page(vma, addr, page);
-		/* From here on the mapping is the page's only owner. */
-		put_page(page);
+	acc->range.default_flags = HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE;
+	for (addr = acc->next; addr < acc->end && !ret; addr = next) {
+		next = min(acc->end, addr + EXCLUSIVE_PAGES * PAGE_SIZE);
+		ret = exclusive_piece(acc, addr, next);
 	}
-	return ret;
+	/* What the device has lost meanwhile is read as anything else is. */
+	return ret ?: tdev_access(acc);
 }
 
-static const struct file_operations tdev_fops = {
-	.owner = THIS_MODULE,
-	.open = tdev_open,
-	.release = tdev_release,
-	.unlocked_ioctl = tdev_ioctl,
-	.compat_ioctl = compat_ptr_ioctl,
-	.mmap = tdev_mmap,
-};
-
-/* ---- Coming and going ---- */
-
-static dev_t tdev_first;
-static struct class *tdev_class;
-static struct cdev tdev_cdev[TDEV_PRESENT];
-
-static int tdev_add(unsigned int n)
+int tdev_check_exclusive(struct access *acc)
 {
-	struct device *dev;
-	int ret;
+	unsigned long index = page_index(acc->next);
 
-	cdev_init(&tdev_cdev[n], &tdev_fops);
-	tdev_cdev[n].owner = THIS_MODULE;
-	ret = cdev_add(&tdev_cdev[n], tdev_first + n, 1);
-	if (ret)
-		return ret;
-	dev = device_create(tdev_class, NULL, tdev_first + n, NULL,
-			    "hmm_dmirror%u", n);
-	if (IS_ERR(dev))
-		cdev_del(&tdev_cdev[n]);
-	return PTR_ERR_OR_ZERO(dev);
+	return xa_find(&acc->shadow->table, &index, page_index(acc->end) - 1,
+		       SHADOW_ATOMIC) ? -EPERM : 0;
 }
-
-static void tdev_del(unsigned int n)
-{
-	device_destroy(tdev_class, tdev_first + n);
-	cdev_del(&tdev_cdev[n]);
-}
-
-static int tdev_add_all(void)
-{
-	unsigned int n;
-	int ret;
-
-	for (n = 0; n < TDEV_PRESENT; n++) {
-		ret = tdev_add(n);
-		if (ret) {
-			while (n--)
-				tdev_del(n);
-			return ret;
-		}
-	}
-	return 0;
-}
-
-static int __init tdev_init(void)
-{
-	int ret;
-
-	ret = alloc_chrdev_region(&tdev_first, 0, TDEV_MINORS, "HMM_DMIRROR");
-	if (ret)
-		return ret;
-	tdev_class = class_create("hmm_dmirror");
-	if (IS_ERR(tdev_class)) {
-		ret = PTR_ERR(tdev_class);
-		goto drop_region;
-	}
-	ret = tdev_add_all();
-	if (ret)
-		goto drop_class;
-	return 0;
-
-drop_class:
-	class_destroy(tdev_class);
-drop_region:
-	unregister_chrdev_region(tdev_first, TDEV_MINORS);
-	return ret;
-}
-
-static void __exit tdev_exit(void)
-{
-	unsigned int n;
-
-	for (n = 0; n < TDEV_PRESENT; n++)
-		tdev_del(n);
-	class_destroy(tdev_class);
-	unregister_chrdev_region(tdev_first, TDEV_MINORS);
-}
-
-module_init(tdev_init);
-module_exit(tdev_exit);
-MODULE_DESCRIPTION("Dummy device on a process's memory, for tests of HMM");
-MODULE_LICENSE("GPL");

@@ -117,6 +117,12 @@ def phase_iommu(settings):
     return verdict
 
 
+def phase_conformance(settings):
+    verdict, this = runs.conformance_boot(settings, "plain", 2)
+    verdict.run = this
+    return verdict
+
+
 def phase_sparse(settings):
     return finish(lint.sparse(settings, log_for("sparse")))
 
@@ -207,6 +213,7 @@ PHASES = {
     "boot(plain, 2 CPUs)": phase_boot("plain", 2),
     "boot(plain, 4 CPUs)": phase_boot("plain", 4),
     "boot(plain, IOMMU)": phase_iommu,
+    "boot(plain, conformance)": phase_conformance,
     "sparse": phase_sparse,
     "um": phase_um,
     "docs": phase_docs,
@@ -219,6 +226,7 @@ PHASES = {
 NEEDS = {
     "boot(plain, 2 CPUs)": "kernel(plain)", "boot(plain, 4 CPUs)": "kernel(plain)",
     "boot(plain, IOMMU)": "kernel(plain)",
+    "boot(plain, conformance)": "kernel(plain)",
     "boot(debug, 2 CPUs)": "kernel(debug)", "boot(debug, 4 CPUs)": "kernel(debug)",
     "sparse": "kernel(plain)", "selftests(mm)": "kernel(plain)",
 }

@@ -50,6 +50,20 @@ def build_kernel(settings, config, log):
     return image(settings, config)
 
 
+def one_selftest(settings, config, collection, program, directory, log):
+    """Build one program of a collection, linked statically, and nothing else of it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    line = ["make", "-C", settings.tree / "tools/testing/selftests" / collection,
+            f"OUTPUT={directory}", f"ARCH={settings.arch}", "LDFLAGS=-static",
+            f"KHDR_INCLUDES=-isystem {settings.obj(config)}/usr/include"]
+    if settings.cross:
+        line.append(f"CROSS_COMPILE={settings.cross}")
+    status, tail = run([*line, directory / program], f"{collection}/{program}", log,
+                       settings.verbose, env=env())
+    require_status(status, tail, f"building {collection}/{program}", log)
+    return directory / program
+
+
 def selftests(settings, config, collection, install, log, *more):
     """Build one kselftest collection and install it as `install`."""
     shutil.rmtree(install, ignore_errors=True)

@@ -60,6 +60,13 @@ def verb_test(settings):
     return verdict.code
 
 
+def verb_conformance(settings):
+    make_kernel(settings, settings.config)
+    verdict, run = runs.conformance_boot(settings, settings.config, settings.cpus)
+    runs.report(settings, [(run.title, verdict, run)])
+    return verdict.code
+
+
 def verb_demo(settings):
     make_kernel(settings, settings.config)
     return runs.demo(settings)
@@ -105,6 +112,7 @@ def single(name):
 
 
 VERBS = {
+    "conformance": verb_conformance,
     "tree": verb_tree, "config": verb_config, "kernel": verb_kernel,
     "test": verb_test, "demo": verb_demo, "shell": verb_shell,
     "gdb": verb_gdb, "check": verb_check, "bench": verb_bench, "model": verb_model,

@@ -26,7 +26,8 @@ MEMORY = "9G"
 PMEM = "memmap=128M!0x60000000 memmap=128M!0x68000000 memmap=2G!7G"
 # Memory for devices whose memory CPUs reach, two of 256 MiB. It is the start of the
 # second node: what is left has room for the two pages of 1 GiB.
-COHERENT = "memmap=512M$0x100000000"
+COHERENT = ("memmap=512M$0x100000000 test_hmm.spm_addr_dev0=0x100000000 "
+            "test_hmm.spm_addr_dev1=0x110000000")
 HUGE_PAGES = "hugepagesz=1G hugepages=1:2 hugepagesz=2M hugepages=32"
 
 # A PCI device that does DMA, to any address, for the tests that want a real one.

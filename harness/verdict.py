@@ -169,6 +169,17 @@ def add_kunit(verdict, tree, suite, text):
 RUNNER_RESULT = re.compile(r"^(ok|not ok) \d+ selftests: (\S+): (\S+)(?: # (.*))?$")
 
 
+def add_program(verdict, tree, name, text, status):
+    """A program that ran by itself; its exit status has to agree with what it says."""
+    before = len(verdict.failed)
+    add_one_selftest(verdict, tree, f"mm:{name}", "ok", "", text)
+    if f"mm:{name}" in verdict.passed:
+        verdict.passed.remove(f"mm:{name}")
+        verdict.fail(f"mm:{name}", "no results")
+    elif status != 0 and len(verdict.failed) == before:
+        verdict.fail(f"mm:{name}", f"exit status {status}")
+
+
 def split_runner(text):
     """kselftest's runner output, cut by test: (name, result, remark, own lines)."""
     own = []
@@ -258,10 +269,16 @@ def console_ktap(verdict, tree, console, suite):
     return bool(named.failed)
 
 
+def status_mark(marks):
+    """What the guest's program exited with, None if it never did."""
+    found = [int(words[1]) for words in marks if words[0] == "status"]
+    return found[-1] if found else None
+
+
 def judge(tree, console, results, expected, ended="exited", status=0):
     """The verdict on one boot.
 
-    expected: {"kunit": {suite: [cases]}, "kselftest": [tests]}.
+    expected: {"kunit": {suite: [cases]}, "kselftest": [tests], "program": [names]}.
     """
     verdict = Verdict()
     parts, marks = sections(results)
@@ -272,6 +289,8 @@ def judge(tree, console, results, expected, ended="exited", status=0):
             add_kunit(verdict, tree, name, text)
         elif kind == "kselftest":
             add_kselftest(verdict, tree, text)
+        elif kind == "program":
+            add_program(verdict, tree, name, text, status_mark(marks))
     add_missing(verdict, tree, console, expected)
     add_splats(verdict, console)
     finished = ["done"] in marks
@@ -279,9 +298,7 @@ def judge(tree, console, results, expected, ended="exited", status=0):
         verdict.fail("guest", f"did not finish: {verdict.state}, {ended}")
     elif status:
         verdict.fail("qemu", f"exit status {status}")
-    for mark in marks:
-        if mark[0] == "status":
-            verdict.status = int(mark[1])
+    verdict.status = status_mark(marks)
     verdict.state = "finished" if finished else verdict.state
     verdict.code = exit_code(verdict, ended)
     return verdict
@@ -299,8 +316,9 @@ def add_missing(verdict, tree, console, expected):
             full = f"{name}.{case}"
             if not any(s == full or s.startswith(full + ".") for s in seen):
                 verdict.fail(full, "missing: never reported")
-    for test in expected.get("kselftest", []):
-        name = f"vm:{test}"
+    names = [f"vm:{test}" for test in expected.get("kselftest", [])]
+    names += [f"mm:{test}" for test in expected.get("program", [])]
+    for name in names:
         if not any(s == name or s.startswith(name + ".") for s in seen):
             verdict.fail(name, "missing: never reported")
 

@@ -22,7 +22,8 @@
 #undef TEST_TIMEOUT_DEFAULT
 #define TEST_TIMEOUT_DEFAULT DEV_TIMEOUT
 
-#define PAGES	16
+#define PARAMETERS	"/sys/module/test_hmm/parameters/"
+#define PAGES		16
 
 FIXTURE(args)
 {
@@ -46,7 +47,13 @@ FIXTURE_TEARDOWN(args)
 
 static const unsigned long served[] = {
 	HMM_DMIRROR_READ, HMM_DMIRROR_WRITE, HMM_DMIRROR_SNAPSHOT,
+	HMM_DMIRROR_MIGRATE_TO_DEV, HMM_DMIRROR_EXCLUSIVE,
+	/* From here on without a buffer. */
+	HMM_DMIRROR_MIGRATE_TO_SYS, HMM_DMIRROR_CHECK_EXCLUSIVE,
+	HMM_DMIRROR_RELEASE,
 };
+
+#define WITH_BUFFER	5
 
 TEST_F(args, layout)
 {
@@ -118,7 +125,7 @@ TEST_F(args, bad_buffers)
 	size_t i, j;
 
 	pattern_fill(self->at, PAGES * page_size, 1);
-	for (i = 0; i < ARRAY_LEN(served); i++) {
+	for (i = 0; i < WITH_BUFFER; i++) {
 		for (j = 0; j < ARRAY_LEN(bad); j++) {
 			EXPECT_EQ(-EFAULT, dev_request(self->fd, served[i],
 						       self->at, bad[j], 1).err)
@@ -210,25 +217,6 @@ TEST_F(args, unknown_requests)
 	}
 }
 
-/* Requests that need memory on the device are known, if not served. */
-TEST_F(args, requests_for_device_memory)
-{
-	const unsigned long later[] = {
-		HMM_DMIRROR_MIGRATE_TO_DEV, HMM_DMIRROR_MIGRATE_TO_SYS,
-		HMM_DMIRROR_EXCLUSIVE, HMM_DMIRROR_CHECK_EXCLUSIVE,
-		HMM_DMIRROR_RELEASE,
-	};
-	size_t i;
-	int err;
-
-	for (i = 0; i < ARRAY_LEN(later); i++) {
-		err = dev_request(self->fd, later[i], self->at + 1, self->buf,
-				  1).err;
-		EXPECT_TRUE(err == -ENOTTY || err == -EINVAL ||
-			    later[i] == HMM_DMIRROR_RELEASE);
-	}
-}
-
 /* More than there is, up to all there could be, fails in good time. */
 TEST_F(args, oversized)
 {
@@ -269,10 +257,23 @@ TEST_F(args, snapshot_of_much)
 	EXPECT_EQ(-1, zero_check(bytes + 1, pages - 2));
 }
 
-TEST_F(args, no_device_behind_minor_2)
+/* The coherent pair needs memory of its own, and there are both or none. */
+TEST_F(args, coherent_devices)
 {
-	/* The coherent pair needs memory of its own. */
-	EXPECT_EQ(-1, dev_open(2));
+	bool given = read_number(PARAMETERS "spm_addr_dev0") > 0 &&
+		     read_number(PARAMETERS "spm_addr_dev1") > 0;
+	int minor, fd;
+
+	for (minor = 2; minor < 4; minor++) {
+		fd = dev_open(minor);
+		EXPECT_EQ(given, fd >= 0);
+		if (fd < 0) {
+			EXPECT_EQ(ENOENT, errno);
+			continue;
+		}
+		close(fd);
+	}
+	EXPECT_EQ(-1, dev_open(4));
 	EXPECT_EQ(ENOENT, errno);
 }
 

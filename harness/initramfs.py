@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """The guest's file system: a cpio made by the kernel's own gen_init_cpio from a
-list, with a static busybox, our init, and kselftest's installed tests."""
+list, with a static busybox, our init, kselftest's installed tests, and what the
+host has of programs that the tests call."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,6 +14,9 @@ from common import BUILD_FAILED, ENVIRONMENT, HARNESS, Trouble
 BUSYBOX = ("/usr/bin/busybox", "/bin/busybox")
 DIRS = ("/bin", "/sbin", "/usr", "/usr/bin", "/usr/sbin", "/dev", "/proc", "/sys",
         "/tmp", "/mnt", "/root", "/etc", "/lib", "/kselftest")
+
+# Where the host has them: a test that misses one skips.
+TOOLS = ("/usr/sbin/mkfs.xfs",)
 
 
 def busybox():
@@ -31,11 +36,24 @@ def spec(install, extra=()):
               f"file /usr/bin/timeout {HARNESS}/guest/timeout 755 0 0",
               f"file /etc/passwd {HARNESS}/guest/passwd 644 0 0",
               f"file /etc/group {HARNESS}/guest/group 644 0 0"]
+    lines += tools()
     for inside, outside in extra:
         lines.append(f"file {inside} {outside} 755 0 0")
     if install and install.is_dir():
         lines += installed(install)
     return "\n".join(lines) + "\n"
+
+
+def tools():
+    """TOOLS, at the places that they have here, and the libraries of each."""
+    files = set()
+    for tool in filter(os.path.isfile, TOOLS):
+        linked = subprocess.run(["ldd", tool], capture_output=True, text=True,
+                                check=False).stdout
+        files |= {tool, *re.findall(r"(/\S+) \(0x", linked)}
+    dirs = {str(d) for f in files for d in Path(f).parents} - {*DIRS, "/"}
+    return ([f"dir {d} 755 0 0" for d in sorted(dirs)]
+            + [f"file {f} {os.path.realpath(f)} 755 0 0" for f in sorted(files)])
 
 
 def installed(install):

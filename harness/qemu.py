@@ -19,11 +19,13 @@ QEMU = "qemu-system-x86_64"
 # pages of 1 GiB; memory that the guest never touches costs the host nothing.
 NODES = ("3G", "6G")
 MEMORY = "9G"
-# Three regions of persistent memory. Two are cut out of the first node: below 2 GiB,
+# Four regions of persistent memory. Two are cut out of the first node: below 2 GiB,
 # where each kind of machine has memory, and well below what its firmware uses at the
 # top. The third, out of the second node, has one page of 1 GiB and as much again for
-# its label.
-PMEM = "memmap=128M!0x60000000 memmap=128M!0x68000000 memmap=2G!7G"
+# its label. The fourth, next to it, is nobody's, and as large as the least that XFS
+# takes: tests make file systems there, and take the memory away under them.
+PMEM = ("memmap=128M!0x60000000 memmap=128M!0x68000000 memmap=2G!7G "
+        "memmap=384M!9G")
 # Memory for devices whose memory CPUs reach, two of 256 MiB. It is the start of the
 # second node: what is left has room for the two pages of 1 GiB.
 COHERENT = ("memmap=512M$0x100000000 test_hmm.spm_addr_dev0=0x100000000 "
@@ -32,6 +34,11 @@ HUGE_PAGES = "hugepagesz=1G hugepages=1:2 hugepagesz=2M hugepages=32"
 
 # A PCI device that does DMA, to any address, for the tests that want a real one.
 EDU = "edu,dma_mask=0xffffffffffffffff"
+# An NVMe controller with memory of its own that other devices may use. What is behind
+# it reads as zeroes, and no faster than 4 MiB a second: that a test can look on.
+NVME = ["-drive", "if=none,id=nvme,driver=null-co,size=256M,read-zeroes=on,"
+        "throttling.bps-total=4194304",
+        "-device", "nvme,serial=hmm,drive=nvme,cmb_size_mb=64"]
 
 # The machines, and what each adds to the kernel's command line. The second has an
 # IOMMU between its devices and memory.
@@ -156,7 +163,7 @@ def command(accel, kernel, initrd, append, cpus, console, results, more=(),
     return [QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
             *MACHINES[machine][0], *ACCELERATORS[accel][0], "-m", MEMORY, "-smp",
             f"{cpus},sockets={cpus},cores=1,threads=1",
-            *nodes(cpus), "-device", EDU,
+            *nodes(cpus), "-device", EDU, *NVME,
             "-kernel", str(kernel), "-initrd", str(initrd), "-append", append,
             "-serial", console, "-serial", results, *more]
 

@@ -1,0 +1,463 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Shared by the tests of device memory; devmem.h has the words. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <mm/gup_test.h>
+
+#include "../kselftest.h"
+#include "devmem.h"
+#include "hmm_dev.h"
+
+#define DAX_DEVICES	"/sys/bus/dax/devices"
+#define DAX_DRIVER	"/sys/bus/dax/drivers/device_dax"
+#define PMEM_DRIVER	"/sys/bus/nd/drivers/nd_pmem"
+#define GUP_TEST	"/sys/kernel/debug/gup_test"
+
+/* ---- Drivers ---- */
+
+bool bond_holds(const struct bond *bond)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s/%s", bond->driver, bond->device);
+	return !access(path, F_OK);
+}
+
+static bool bond_tell(const struct bond *bond, const char *what)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s/%s", bond->driver, what);
+	return write_text(path, bond->device);
+}
+
+bool unbind(const struct bond *bond)
+{
+	return bond_tell(bond, "unbind") && !bond_holds(bond);
+}
+
+bool bind_again(const struct bond *bond)
+{
+	return bond_tell(bond, "bind") && bond_holds(bond);
+}
+
+uint64_t device_dax_number(const struct bond *bond, const char *file)
+{
+	char path[256], text[64];
+	uint64_t number = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), DAX_DEVICES "/%s/%s", bond->device, file);
+	f = fopen(path, "r");
+	if (!f)
+		return 0;
+	/* Some are decimal, some hexadecimal. */
+	if (fgets(text, sizeof(text), f))
+		number = strtoull(text, NULL, 0);
+	fclose(f);
+	return number;
+}
+
+bool find_device_dax(struct bond *bond, size_t align)
+{
+	int i;
+
+	strcpy(bond->driver, DAX_DRIVER);
+	for (i = 0; i < 8; i++) {
+		snprintf(bond->device, sizeof(bond->device), "dax%d.0", i);
+		if (bond_holds(bond) && device_dax_number(bond, "align") == align)
+			return true;
+	}
+	return false;
+}
+
+static bool is_mounted(const char *disk)
+{
+	char line[512], word[80];
+	bool found = false;
+	FILE *f = fopen("/proc/mounts", "r");
+
+	snprintf(word, sizeof(word), "/dev/%s ", disk);
+	while (f && !found && fgets(line, sizeof(line), f))
+		found = !strncmp(line, word, strlen(word));
+	if (f)
+		fclose(f);
+	return found;
+}
+
+bool find_spare_pmem(struct bond *bond, char *disk, size_t size)
+{
+	char path[128];
+	int i;
+
+	strcpy(bond->driver, PMEM_DRIVER);
+	for (i = 0; i < 8; i++) {
+		sprintf(disk, "pmem%d", i);
+		snprintf(path, sizeof(path), "/sys/block/%s/size", disk);
+		if (read_number(path) < (long)(size >> 9) || is_mounted(disk))
+			continue;
+		snprintf(bond->device, sizeof(bond->device), "namespace%d.0", i);
+		if (bond_holds(bond))
+			return true;
+	}
+	return false;
+}
+
+/* ---- Tasks ---- */
+
+/* Descriptors that keep pages: a child with copies of them would keep them, too. */
+static int keepers[64];
+static size_t nr_keepers;
+
+static void keep(int fd)
+{
+	if (nr_keepers == ARRAY_LEN(keepers))
+		ksft_exit_fail_msg("too many pins\n");
+	keepers[nr_keepers++] = fd;
+}
+
+static void keep_no_more(int fd)
+{
+	size_t i;
+
+	close(fd);
+	for (i = 0; i < nr_keepers; i++)
+		if (keepers[i] == fd)
+			keepers[i] = keepers[--nr_keepers];
+}
+
+pid_t start(bool (*work)(void *arg), void *arg)
+{
+	pid_t pid = fork();
+
+	if (pid)
+		return pid;
+	/* After a failed test nobody is left that sleeps for good. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	while (nr_keepers)
+		keep_no_more(keepers[0]);
+	_exit(!work(arg));
+}
+
+bool is_in(pid_t pid, const char *text)
+{
+	char path[64], stack[4096];
+	ssize_t len;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/stack", pid);
+	fd = open(path, O_RDONLY);
+	if (fd < 0)
+		return false;
+	len = read(fd, stack, sizeof(stack) - 1);
+	close(fd);
+	if (len < 0)
+		return false;
+	stack[len] = 0;
+	return strstr(stack, text);
+}
+
+bool is_running(pid_t pid)
+{
+	siginfo_t info = { 0 };
+
+	return !waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT) &&
+	       !info.si_pid;
+}
+
+bool finished(pid_t pid)
+{
+	int status;
+
+	if (!wait_until(!is_running(pid), SOON))
+		return false;
+	return waitpid(pid, &status, 0) == pid && !status;
+}
+
+/* ---- Pages ---- */
+
+bool pin(struct pin *pin, const void *addr, size_t len)
+{
+	struct iovec iov = { (void *)addr, len };
+	ssize_t done;
+	int err;
+
+	if (pipe2(pin->ends, O_CLOEXEC))
+		return false;
+	keep(pin->ends[0]);
+	keep(pin->ends[1]);
+	if (len > 16 * page_size)
+		fcntl(pin->ends[1], F_SETPIPE_SZ, len);
+	done = vmsplice(pin->ends[1], &iov, 1, SPLICE_F_NONBLOCK);
+	if (done == (ssize_t)len)
+		return true;
+	/* A part is as good as nothing: behind it there was no page. */
+	err = done < 0 ? errno : EFAULT;
+	unpin(pin);
+	errno = err;
+	return false;
+}
+
+void unpin(struct pin *pin)
+{
+	keep_no_more(pin->ends[0]);
+	keep_no_more(pin->ends[1]);
+}
+
+int pin_longterm(const void *addr, size_t len)
+{
+	struct pin_longterm_test args = {
+		.addr = (uintptr_t)addr,
+		.size = len,
+		.flags = PIN_LONGTERM_TEST_FLAG_USE_WRITE,
+	};
+	int err, fd = open(GUP_TEST, O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	if (!ioctl(fd, PIN_LONGTERM_TEST_START, &args)) {
+		keep(fd);
+		return fd;
+	}
+	err = errno;
+	close(fd);
+	return -err;
+}
+
+void unpin_longterm(int fd)
+{
+	keep_no_more(fd);
+}
+
+/* A program has one thread that looks for these at a time. */
+static sigjmp_buf bus_jump;
+static volatile sig_atomic_t bus_jumps, bus_came;
+static siginfo_t bus_info;
+
+static void bus_handler(int signal, siginfo_t *info, void *context)
+{
+	bus_info = *info;
+	bus_came = 1;
+	if (bus_jumps)
+		siglongjmp(bus_jump, 1);
+}
+
+void bus_errors_begin(void)
+{
+	struct sigaction action = {
+		.sa_sigaction = bus_handler,
+		.sa_flags = SA_SIGINFO,
+	};
+
+	bus_came = 0;
+	memset(&bus_info, 0, sizeof(bus_info));
+	sigaction(SIGBUS, &action, NULL);
+}
+
+bool bus_errors_seen(void)
+{
+	return bus_came;
+}
+
+bool bus_errors_end(siginfo_t *info)
+{
+	signal(SIGBUS, SIG_DFL);
+	if (info)
+		*info = bus_info;
+	return bus_came;
+}
+
+bool bus_error(void *addr, bool write, siginfo_t *info)
+{
+	bus_errors_begin();
+	bus_jumps = 1;
+	if (!sigsetjmp(bus_jump, 1)) {
+		if (write)
+			store(addr, 1);
+		else
+			load(addr);
+	}
+	bus_jumps = 0;
+	return bus_errors_end(info);
+}
+
+/* ---- File systems ---- */
+
+static bool shell(const char *command)
+{
+	return !system(command);
+}
+
+/*
+ * Busybox makes ext2; a bit of the superblock's, that of extents, lets files have
+ * 2 MiB in one piece.
+ */
+static bool make_ext4(const char *path)
+{
+	char command[128];
+	unsigned char incompat;
+	bool done = false;
+	int fd;
+
+	snprintf(command, sizeof(command), "mke2fs -b 4096 %s >/dev/null 2>&1", path);
+	if (!shell(command))
+		return false;
+	fd = open(path, O_RDWR);
+	if (fd < 0)
+		return false;
+	if (pread(fd, &incompat, 1, 1024 + 96) == 1) {
+		incompat |= 0x40;
+		done = pwrite(fd, &incompat, 1, 1024 + 96) == 1;
+	}
+	close(fd);
+	return done;
+}
+
+/* With a map from blocks to files, by which it tells who uses bad memory */
+static bool make_xfs(const char *path)
+{
+	char command[128];
+
+	snprintf(command, sizeof(command),
+		 "mkfs.xfs -q -f -K -m rmapbt=1,reflink=0 %s >/dev/null 2>&1", path);
+	return shell(command);
+}
+
+bool fs_mount(enum fs fs, const char *disk)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/dev/%s", disk);
+	mkdir(FS_DIR, 0700);
+	return !mount(path, FS_DIR, fs == XFS ? "xfs" : "ext4", 0, "dax=always");
+}
+
+const char *fs_make(enum fs fs, const char *disk)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/dev/%s", disk);
+	if (fs == XFS && access("/usr/sbin/mkfs.xfs", X_OK))
+		return "no mkfs.xfs";
+	if (!(fs == XFS ? make_xfs(path) : make_ext4(path)))
+		return "no file system can be made";
+	if (!fs_mount(fs, disk))
+		return "no file system of this kind, or no DAX";
+	return NULL;
+}
+
+bool fs_unmount(void)
+{
+	return !umount(FS_DIR);
+}
+
+/* ---- The machine ---- */
+
+/* What caches and lists of the kernel's may come to keep, in KiB */
+#define SLACK	(32 << 10)
+
+static char *text_of(const char *path)
+{
+	size_t len = 0, room = 256 << 10;
+	char *text = malloc(room);
+	int fd = open(path, O_RDONLY);
+	ssize_t got;
+
+	if (!text)
+		ksft_exit_fail_msg("out of memory\n");
+	while (fd >= 0 && (got = read(fd, text + len, room - 1 - len)) > 0)
+		len += got;
+	text[len] = 0;
+	if (fd >= 0)
+		close(fd);
+	return text;
+}
+
+void world_take(struct world *world)
+{
+	char *types = text_of("/proc/pagetypeinfo");
+	char *blocks = strstr(types, "Number of blocks");
+
+	world->iomem = text_of("/proc/iomem");
+	world->blocks = strdup(blocks ? blocks : "");
+	world->total = read_keyed("/proc/meminfo", "MemTotal");
+	free(types);
+	/* Pages on their way back, and caches that hide others */
+	sync();
+	write_text("/proc/sys/vm/drop_caches", "3");
+	world->available = read_keyed("/proc/meminfo", "MemAvailable");
+}
+
+/* The lines about device memory: of the others, blocks change types at any time. */
+static bool same_blocks(const char *a, const char *b)
+{
+	a = strstr(a, "zone   Device");
+	b = strstr(b, "zone   Device");
+	return !a == !b && (!a || !strncmp(a, b, strcspn(a, "\n")));
+}
+
+const char *world_changed(const struct world *before)
+{
+	static char why[128];
+	struct world now;
+
+	why[0] = 0;
+	world_take(&now);
+	if (strcmp(before->iomem, now.iomem))
+		strcpy(why, "/proc/iomem is not what it was");
+	else if (!same_blocks(before->blocks, now.blocks))
+		strcpy(why, "/proc/pagetypeinfo has other device memory");
+	else if (before->total != now.total)
+		sprintf(why, "MemTotal was %ld kB, is %ld", before->total, now.total);
+	else if (before->available - now.available > SLACK)
+		sprintf(why, "MemAvailable was %ld kB, is %ld", before->available,
+			now.available);
+	free(now.iomem);
+	free(now.blocks);
+	return why[0] ? why : NULL;
+}
+
+int log_open(void)
+{
+	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+
+	if (log >= 0)
+		lseek(log, 0, SEEK_END);
+	return log;
+}
+
+bool log_says(int log, const char *text, double limit)
+{
+	double end = seconds() + limit;
+	char record[2048];
+	ssize_t len;
+
+	do {
+		struct pollfd poll_log = { .fd = log, .events = POLLIN };
+
+		len = read(log, record, sizeof(record) - 1);
+		if (len >= 0) {
+			record[len] = 0;
+			if (strstr(record, text))
+				return true;
+		} else if (errno == EAGAIN) {
+			poll(&poll_log, 1, 50);
+		} else if (errno != EPIPE) {
+			return false;
+		}
+	} while (len >= 0 || seconds() < end);
+	return false;
+}

@@ -302,12 +302,15 @@ static unsigned long devmem_hand_out(struct hmm_devmem *devmem,
 		struct page *page = hmm_devmem_page(devmem, got->head);
 
 		got->head = page_next(page);
-		page->zone_device_data = NULL;
-		/* Put once too often, or by whoever had no reference */
+		/*
+		 * Put once too often, or got by whoever had no business. It stays
+		 * marked as free, so that it does not come back by its last put.
+		 */
 		if (unlikely(page_ref_count(page))) {
 			devmem_set_bad(devmem, page);
 			continue;
 		}
+		page->zone_device_data = NULL;
 		zone_device_page_init(page);
 		pages[n++] = page;
 	}

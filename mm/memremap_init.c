@@ -79,7 +79,7 @@ static void make_single(struct page *page, unsigned long pfn, struct zone *zone,
 			struct dev_pagemap *pgmap)
 {
 	__init_single_page(page, pfn, zone_idx(zone), zone_to_nid(zone));
-	__SetPageReserved(page);
+	__folio_set_reserved(page_folio(page));
 	page->pgmap = pgmap;
 	page->zone_device_data = NULL;
 	if (pgmap->type == MEMORY_DEVICE_PRIVATE ||
@@ -97,7 +97,7 @@ static void make_compound(struct page *head, unsigned long nr, unsigned int orde
 	set_page_count(&head[1], 0);
 	tail = head[1];
 
-	__SetPageHead(head);
+	__folio_set_head((struct folio *)head);
 	/*
 	 * Writes into the first two tails. What it has for the second, a list of
 	 * folios to be split, device memory has no use for: that one is like all

@@ -38,7 +38,8 @@
  *    and nobody is between finding a pgmap and taking a page.
  * 3. Pages of the other types, which have no part in the count, are waited for
  *    one by one, until each has its one reference.
- * 4. The memory goes, and with it the struct pages and the way to look it up.
+ * 4. A grace period: nor does GUP-fast look at a page that it has found before.
+ * 5. The memory goes, and with it the struct pages and the way to look it up.
  */
 
 /**
@@ -345,10 +346,11 @@ static const char *pgmap_range_trouble(struct dev_pagemap *pgmap, int i)
 		return "not aligned";
 	if (trouble)
 		return trouble;
-	/* Compound pages fill what is there */
-	if (!IS_ALIGNED(nr_pfns(range) - pgmap_offset(pgmap, i),
-			pgmap_vmemmap_nr(pgmap)))
-		return "not a multiple of its compound pages";
+	/* Compound pages are aligned to their size, and fill what is there */
+	if (!IS_ALIGNED(first_pfn(range) + pgmap_offset(pgmap, i),
+			pgmap_vmemmap_nr(pgmap)) ||
+	    !IS_ALIGNED(last_pfn(range) + 1, pgmap_vmemmap_nr(pgmap)))
+		return "not whole compound pages";
 	if (!mhp_range_allowed(range->start, range_len(range), linear))
 		return "not addressable";
 	return NULL;
@@ -398,6 +400,69 @@ static struct zone *device_zone(int nid)
 	return &NODE_DATA(nid)->node_zones[ZONE_DEVICE];
 }
 
+static bool has_struct_page(unsigned long pfn)
+{
+	struct mem_section *ms = __pfn_to_section(pfn);
+
+	/* Not pfn_valid(): it takes a section for whole if it has system memory */
+	return valid_section(ms) && pfn_section_valid(ms, pfn);
+}
+
+/* From the start of @range on, how many pages there are with a struct page */
+static unsigned long nr_struct_pages(const struct range *range)
+{
+	unsigned long pfn = first_pfn(range);
+
+	while (pfn <= last_pfn(range) && has_struct_page(pfn))
+		pfn += PAGES_PER_SUBSECTION;
+	return pfn - first_pfn(range);
+}
+
+static bool range_in_use(const struct range *range)
+{
+	unsigned long pfn;
+
+	for (pfn = first_pfn(range); pfn <= last_pfn(range);
+	     pfn += PAGES_PER_SUBSECTION)
+		if (has_struct_page(pfn))
+			return true;
+	return false;
+}
+
+static void struct_pages_remove(struct dev_pagemap *pgmap, int i, unsigned long nr)
+{
+	struct vmem_altmap *altmap = i ? NULL : pgmap_altmap(pgmap);
+	struct range *range = &pgmap->ranges[i];
+
+	if (pgmap->type == MEMORY_DEVICE_PRIVATE)
+		__remove_pages(first_pfn(range), nr, altmap, pgmap);
+	else
+		arch_remove_memory(range->start, PFN_PHYS(nr), altmap, pgmap);
+}
+
+/*
+ * Core code adds section by section, and where it fails it leaves what it has added:
+ * nobody else had struct pages here, so all that there are now are ours.
+ */
+static int struct_pages_add(struct dev_pagemap *pgmap, int i, int nid,
+			    struct mhp_params *params)
+{
+	struct range *range = &pgmap->ranges[i];
+	unsigned long added;
+	int ret;
+
+	if (pgmap->type == MEMORY_DEVICE_PRIVATE)
+		ret = add_pages(nid, first_pfn(range), nr_pfns(range), params);
+	else
+		ret = arch_add_memory(nid, range->start, range_len(range), params);
+	if (!ret)
+		return 0;
+	added = nr_struct_pages(range);
+	if (added)
+		struct_pages_remove(pgmap, i, added);
+	return ret;
+}
+
 /*
  * Struct pages, and for all but PRIVATE memory, which no CPU can reach, the
  * kernel's own mapping. Under mem_hotplug_begin().
@@ -405,23 +470,22 @@ static struct zone *device_zone(int nid)
 static int range_hot_add(struct dev_pagemap *pgmap, int i, int nid,
 			 struct mhp_params *params)
 {
+	bool linear = pgmap->type != MEMORY_DEVICE_PRIVATE;
 	struct range *range = &pgmap->ranges[i];
-	int ret;
+	int ret = 0;
 
-	if (pgmap->type == MEMORY_DEVICE_PRIVATE) {
-		ret = add_pages(nid, first_pfn(range), nr_pfns(range), params);
-		if (ret)
-			return ret;
-	} else {
+	if (range_in_use(range))
+		return -EEXIST;
+	if (linear)
 		ret = kasan_add_zero_shadow(__va(range->start), range_len(range));
-		if (ret)
-			return ret;
-		ret = arch_add_memory(nid, range->start, range_len(range), params);
-		if (ret) {
+	if (ret)
+		return ret;
+	ret = struct_pages_add(pgmap, i, nid, params);
+	if (ret) {
+		if (linear)
 			kasan_remove_zero_shadow(__va(range->start),
 						 range_len(range));
-			return ret;
-		}
+		return ret;
 	}
 	move_pfn_range_to_zone(device_zone(nid), first_pfn(range), nr_pfns(range),
 			       params->altmap, MIGRATE_MOVABLE);
@@ -431,35 +495,23 @@ static int range_hot_add(struct dev_pagemap *pgmap, int i, int nid,
 static void range_hot_remove(struct dev_pagemap *pgmap, int i)
 {
 	unsigned long first = first_pfn(&pgmap->ranges[i]) + pgmap_offset(pgmap, i);
-	struct vmem_altmap *altmap = i ? NULL : pgmap_altmap(pgmap);
 	struct range *range = &pgmap->ranges[i];
 
 	mem_hotplug_begin();
 	/* The zone from a page that is surely one of ours, while it has a struct */
 	remove_pfn_range_from_zone(page_zone(pfn_to_page(first)), first_pfn(range),
 				   nr_pfns(range));
-	if (pgmap->type == MEMORY_DEVICE_PRIVATE) {
-		__remove_pages(first_pfn(range), nr_pfns(range), altmap, pgmap);
-	} else {
-		arch_remove_memory(range->start, range_len(range), altmap, pgmap);
+	struct_pages_remove(pgmap, i, nr_pfns(range));
+	if (pgmap->type != MEMORY_DEVICE_PRIVATE)
 		kasan_remove_zero_shadow(__va(range->start), range_len(range));
-	}
 	mem_hotplug_done();
 }
 
-/* Is it system memory, and may it be cached as the type demands */
-static int range_claim(struct dev_pagemap *pgmap, int i, pgprot_t *pgprot)
+static bool range_is_system_memory(const struct range *range)
 {
-	struct range *range = &pgmap->ranges[i];
-
-	if (region_intersects(range->start, range_len(range),
-			      IORESOURCE_SYSTEM_RAM,
-			      IORES_DESC_NONE) != REGION_DISJOINT) {
-		range_refused(range, "system memory is there");
-		return -ENXIO;
-	}
-	return track_pfn_remap(NULL, pgprot, first_pfn(range), 0,
-			       range_len(range));
+	return region_intersects(range->start, range_len(range),
+				 IORESOURCE_SYSTEM_RAM,
+				 IORES_DESC_NONE) != REGION_DISJOINT;
 }
 
 static int range_add(struct dev_pagemap *pgmap, int i, int nid)
@@ -473,10 +525,17 @@ static int range_add(struct dev_pagemap *pgmap, int i, int nid)
 	};
 	int ret;
 
+	/* Before it can be found: pfn_to_online_page() takes what is found for ours */
+	if (range_is_system_memory(range)) {
+		range_refused(range, "system memory is there");
+		return -ENXIO;
+	}
 	ret = pgmap_publish(pgmap, i);
 	if (ret)
 		return ret;
-	ret = range_claim(pgmap, i, &params.pgprot);
+	/* May it be cached as the type demands? */
+	ret = track_pfn_remap(NULL, &params.pgprot, first_pfn(range), 0,
+			      range_len(range));
 	if (ret)
 		goto withdraw;
 	mem_hotplug_begin();
@@ -554,6 +613,12 @@ static void pgmap_drain(struct dev_pagemap *pgmap, int nr)
 	wait_for_completion(&pgmap->done);
 	for (i = 0; i < nr && !pgmap_counts_pages(pgmap); i++)
 		range_wait_idle(pgmap, i);
+	/*
+	 * GUP-fast takes no reference to a pgmap where an ordinary entry maps the
+	 * page, and may still hold an entry that it read before the page was
+	 * unmapped: with interrupts off it looks at the struct page once more.
+	 */
+	synchronize_rcu();
 }
 
 /* Undo the first @nr ranges, and all that goes with the whole */
@@ -632,8 +697,8 @@ static int pgmap_add_ranges(struct dev_pagemap *pgmap, int nr_range, int nid)
  * Return: the address of the first byte of the first range, which for
  * %MEMORY_DEVICE_PRIVATE no CPU may use. ERR_PTR() of -EINVAL if @pgmap asks for
  * what cannot be, -ENXIO if a range overlaps system memory, -ENOMEM if it overlaps
- * other device memory or if there is no memory for the struct pages, and what the
- * architecture returns.
+ * other device memory or if there is no memory for the struct pages, -EEXIST if
+ * somebody else has made struct pages there, and what the architecture returns.
  */
 void *memremap_pages(struct dev_pagemap *pgmap, int nid)
 {
@@ -696,8 +761,9 @@ EXPORT_SYMBOL_GPL(devm_memunmap_pages);
 
 /* ---- The life of a page ---- */
 
-/* Flags that the page has for as long as the memory is there */
-#define DEVICE_PAGE_FLAGS	BIT(PG_reserved)
+/* Flags that are of a life; the others the page has while the memory is there */
+#define LIFE_FLAGS	((PAGEFLAGS_MASK | LRU_GEN_MASK | LRU_REFS_MASK) & \
+			 ~(BIT(PG_reserved) | BIT(PG_head)))
 
 /* The tails of what was a large folio, from its head: single pages again */
 static void device_tails_restore(struct page *head, unsigned long nr)
@@ -720,16 +786,18 @@ static void device_folio_scrub(struct folio *folio, struct dev_pagemap *pgmap)
 	unsigned long nr = folio_nr_pages(folio);
 
 	mem_cgroup_uncharge(folio);
-	/* Those that are compound for as long as the memory is there stay so */
-	if (pgmap->vmemmap_shift) {
-		folio->mapping = NULL;
+	/* The file's, also after a put too many */
+	if (pgmap->type == MEMORY_DEVICE_FS_DAX)
 		return;
-	}
 	page->mapping = NULL;
 	page->index = 0;
 	page->private = 0;
-	page->flags &= ~(PAGEFLAGS_MASK & ~DEVICE_PAGE_FLAGS);
+	page->flags &= ~LIFE_FLAGS;
 	page_cpupid_reset_last(page);
+	/* Those that are compound for as long as the memory is there stay so */
+	if (pgmap->vmemmap_shift || nr == 1)
+		return;
+	folio_clear_head(folio);
 	device_tails_restore(page, nr);
 }
 
@@ -812,6 +880,9 @@ EXPORT_SYMBOL_GPL(zone_device_page_init);
  * tables nor by migration: those with an @order above 0 are for the driver alone.
  * Of the tails page->zone_device_data is lost.
  *
+ * What cannot be made a folio of that order is warned of, and its first page alone
+ * gets in use.
+ *
  * Context: Any. Does not sleep.
  */
 void zone_device_folio_init(struct folio *folio, struct dev_pagemap *pgmap,
@@ -819,8 +890,9 @@ void zone_device_folio_init(struct folio *folio, struct dev_pagemap *pgmap,
 {
 	struct page *page = &folio->page;
 
-	WARN_ON_ONCE(pgmap->vmemmap_shift);
-	WARN_ON_ONCE(!IS_ALIGNED(page_to_pfn(page), 1UL << order));
+	if (WARN_ON_ONCE(order && (pgmap->vmemmap_shift || order > PUD_ORDER ||
+				   !IS_ALIGNED(page_to_pfn(page), 1UL << order))))
+		order = 0;
 	if (order) {
 		prep_compound_page(page, order);
 		folio_set_large_rmappable(folio);

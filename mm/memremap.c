@@ -45,7 +45,7 @@
 /**
  * DOC: Where core code hands over
  *
- * All of these stand in 6.12 as they are:
+ * All of these but the last stand in 6.12 as they are:
  *
  * * __folio_put() and folios_put_refs() in mm/swap.c: a folio of ZONE_DEVICE whose
  *   last reference went is given to free_zone_device_folio(), and so never comes
@@ -55,13 +55,18 @@
  *   but one is what counts. A static key, devmap_managed_key, keeps it out of the
  *   way while there is no such memory.
  * * memmap_init_range() in mm/mm_init.c leaves pages of ZONE_DEVICE out, but for
- *   those that hold struct pages: the others are initialised here, after the
- *   hotplug lock has been released.
+ *   those that hold struct pages: mm/memremap_init.c makes the others, after the
+ *   hotplug lock has been released. Nobody but a test calls
+ *   memmap_init_zone_device() any more.
+ * * mm/page_alloc.c has no hook: it never hears of these pages, whose zone has
+ *   nothing that it manages.
  * * pfn_to_online_page() in mm/memory_hotplug.c asks get_dev_pagemap() where a
  *   section has both kinds of memory.
  * * do_swap_page() in mm/memory.c calls migrate_to_ram.
  * * GUP in mm/gup.c takes a pgmap by get_dev_pagemap() before it takes a page that
  *   a devmap entry maps, with interrupts off or under the page-table lock.
+ * * mf_generic_kill_procs() in mm/memory-failure.c refuses private and coherent
+ *   pages, patched to do so before it takes them for pages of DAX files.
  */
 
 /**

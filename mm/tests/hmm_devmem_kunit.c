@@ -7,19 +7,18 @@
  * the end /proc/iomem must have as many entries as at the beginning.
  *
  * Where threads or CPUs compete, a table says of each page whether somebody has it,
- * and a page that two have at a time is counted.
+ * and a page that two have at a time is counted. What they use is all in the
+ * environment, which stays for ever if a thread does not end (test_thread.h).
  *
  * In this file: e is the environment of the case, m a memory, p a page.
  */
-#include <kunit/device.h>
 #include <kunit/test.h>
 #include <linux/bitmap.h>
 #include <linux/completion.h>
 #include <linux/cpumask.h>
-#include <linux/delay.h>
+#include <linux/device.h>
 #include <linux/hmm_devmem.h>
 #include <linux/ioport.h>
-#include <linux/kthread.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/nodemask.h>
@@ -33,17 +32,28 @@
 #include <linux/vmalloc.h>
 #include <linux/vmstat.h>
 
-/* Longer than anything takes on a slow machine, shorter than KUnit's patience */
-#define DM_PATIENCE	(20 * HZ)
-/* How long somebody who waits must go on waiting to be believed */
-#define DM_STILL		msecs_to_jiffies(30)
+#include "test_thread.h"
+
 #define DM_SIZE		(4UL << 20)
 #define DM_PAGES		(DM_SIZE >> PAGE_SHIFT)
+
+/* One for each CPU, where a case has them */
+struct dm_thread {
+	struct dm_env *e;
+	struct test_thread *thread;
+	struct rnd_state rnd;
+	unsigned int rounds;
+	unsigned long taken, missed, late;
+	struct completion first;	/* has taken a page, or has ended */
+};
 
 struct dm_env {
 	struct device *dev;
 	unsigned int resources;
 	struct hmm_devmem *m;
+	bool lost;			/* somebody uses it for ever */
+	bool over;			/* no page may be handed out any more */
+	struct dm_thread *threads;	/* by CPU */
 	struct page **pages;		/* room for DM_PAGES */
 	atomic_t freed;			/* calls of page_free */
 	atomic_t odd;			/* what must not happen */
@@ -71,7 +81,7 @@ static void dm_page_free(struct hmm_devmem *m, struct page *p)
 static unsigned long dm_failed_pfn, dm_failed_nr;
 
 static int dm_memory_failure(struct hmm_devmem *m, unsigned long pfn,
-			    unsigned long nr_pages, int mf_flags)
+			     unsigned long nr_pages, int mf_flags)
 {
 	dm_failed_pfn = pfn;
 	dm_failed_nr = nr_pages;
@@ -107,31 +117,48 @@ static unsigned int dm_resources(struct resource *parent)
 	return nr;
 }
 
+static void dm_env_free(struct dm_env *e)
+{
+	kfree(e->threads);
+	kfree(e->pages);
+	kfree(e->owners);
+	kfree(e);
+}
+
 static int dm_init(struct kunit *test)
 {
-	struct dm_env *e = kunit_kzalloc(test, sizeof(*e), GFP_KERNEL);
+	struct dm_env *e = kzalloc(sizeof(*e), GFP_KERNEL);
 
 	if (!e)
 		return -ENOMEM;
 	e->resources = dm_resources(&iomem_resource);
-	e->pages = kunit_kcalloc(test, DM_PAGES, sizeof(*e->pages), GFP_KERNEL);
-	e->owners = kunit_kcalloc(test, DM_PAGES, sizeof(*e->owners), GFP_KERNEL);
-	e->dev = kunit_device_register(test, "hmm_devmem_kunit");
-	if (!e->pages || !e->owners || IS_ERR(e->dev))
-		return -ENOMEM;
+	e->threads = kcalloc(nr_cpu_ids, sizeof(*e->threads), GFP_KERNEL);
+	e->pages = kcalloc(DM_PAGES, sizeof(*e->pages), GFP_KERNEL);
+	e->owners = kcalloc(DM_PAGES, sizeof(*e->owners), GFP_KERNEL);
+	if (!e->threads || !e->pages || !e->owners)
+		goto free;
+	/* Not one of KUnit's, which go even if something is lost */
+	e->dev = root_device_register("hmm_devmem_kunit");
+	if (IS_ERR(e->dev))
+		goto free;
 	test->priv = e;
 	return 0;
+
+free:
+	dm_env_free(e);
+	return -ENOMEM;
 }
 
 static void dm_exit(struct kunit *test)
 {
 	struct dm_env *e = test->priv;
 
-	if (!e)
+	if (!e || e->lost)
 		return;
-	kunit_device_unregister(test, e->dev);
+	root_device_unregister(e->dev);
 	KUNIT_EXPECT_EQ(test, dm_resources(&iomem_resource), e->resources);
 	KUNIT_EXPECT_EQ(test, atomic_read(&e->odd), 0);
+	dm_env_free(e);
 }
 
 /* The one memory that most cases have */
@@ -201,7 +228,7 @@ static void devmem_adds(struct kunit *test)
 }
 
 static void dm_refused(struct kunit *test, struct hmm_devmem_desc desc,
-		      const char *what)
+		       const char *what)
 {
 	struct dm_env *e = test->priv;
 
@@ -211,12 +238,13 @@ static void dm_refused(struct kunit *test, struct hmm_devmem_desc desc,
 			    "%s", what);
 }
 
-#define DM_REFUSED(test, change...)					\
+#define DM_REFUSED(t, change...)					\
 ({									\
-	struct hmm_devmem_desc desc = dm_desc((test)->priv);		\
+	struct kunit *__test = (t);					\
+	struct hmm_devmem_desc desc = dm_desc(__test->priv);		\
 									\
 	change;								\
-	dm_refused(test, desc, #change);					\
+	dm_refused(__test, desc, #change);				\
 })
 
 static void devmem_bad_desc(struct kunit *test)
@@ -248,12 +276,12 @@ static void devmem_bad_desc(struct kunit *test)
 	DM_REFUSED(test, desc.type = MEMORY_DEVICE_COHERENT);
 	DM_REFUSED(test, desc.type = MEMORY_DEVICE_COHERENT; desc.res = &res);
 	DM_REFUSED(test, desc.type = MEMORY_DEVICE_COHERENT; desc.res = &res;
-		  desc.size = 0; res.start++);
+		   desc.size = 0; res.start++);
 	DM_REFUSED(test, desc.type = MEMORY_DEVICE_COHERENT; desc.res = &res;
-		  desc.size = 0; res.start = res.end + 1);
+		   desc.size = 0; res.start = res.end + 1);
 }
 
-/* More than there is, and all that there is, some of which is used */
+/* As many as there are at all, of which others have some, and more than that */
 static void devmem_no_addresses(struct kunit *test)
 {
 	u64 all = min_t(u64, iomem_resource.end, PHYSMEM_END) + 1;
@@ -393,6 +421,9 @@ static void devmem_leaves_nothing(struct kunit *test)
 	before = dm_slab_pages();
 	dm_add_and_remove(test, 100);
 	after = dm_slab_pages();
+	/* KASAN keeps what has been freed; such a kernel has kmemleak for this */
+	if (IS_ENABLED(CONFIG_KASAN_GENERIC))
+		return;
 	/* An object or a name lost each time are 25 pages at least */
 	KUNIT_EXPECT_LT(test, after - before, 20L);
 }
@@ -711,17 +742,6 @@ static void devmem_removal_with_full_caches(struct kunit *test)
 	devm_hmm_devmem_remove(e->dev, m);
 }
 
-struct dm_thread {
-	struct dm_env *e;
-	struct task_struct *task;
-	struct rnd_state rnd;
-	unsigned long taken, missed, late;
-	unsigned int rounds;
-	bool until_none;
-	bool *over;		/* none is handed out any more: never again */
-	struct completion done;
-};
-
 static bool dm_own(struct dm_env *e, struct page *p)
 {
 	if (atomic_xchg(&e->owners[hmm_devmem_page_index(p)], 1)) {
@@ -738,63 +758,77 @@ static void dm_disown(struct dm_env *e, struct page *p)
 	dm_put(p);
 }
 
-static int dm_compete(void *data)
+/* One call's worth of pages, and away with them */
+static void dm_compete_round(struct dm_thread *t)
 {
-	struct dm_thread *t = data;
+	/* Pairs with smp_store_release() in devmem_stop_is_final() */
+	bool over = smp_load_acquire(&t->e->over);
+	unsigned long want = 1 + prandom_u32_state(&t->rnd) % 64, n, i;
 	struct page *mine[64];
+
+	n = hmm_devmem_alloc_pages(t->e->m, want, mine);
+	for (i = 0; i < n; i++)
+		dm_own(t->e, mine[i]);
+	if (n && !t->taken)
+		complete_all(&t->first);
+	t->taken += n;
+	t->missed += n < want;
+	t->late += over && n;
+	cond_resched();
+	while (n--)
+		dm_disown(t->e, mine[n]);
+}
+
+static void dm_work_compete(struct test_thread *thread)
+{
+	struct dm_thread *t = thread->arg;
 	unsigned int round;
 
 	for (round = 0; round < t->rounds; round++) {
-		unsigned long want = 1 + prandom_u32_state(&t->rnd) % 64, n, i;
-		bool over = t->over && smp_load_acquire(t->over);
-
-		n = hmm_devmem_alloc_pages(t->e->m, want, mine);
-		for (i = 0; i < n; i++)
-			dm_own(t->e, mine[i]);
-		t->taken += n;
-		t->missed += n < want;
-		if (over && n)
-			t->late++;
-		if (!(round % 16))
-			cond_resched();
-		while (n--)
-			dm_disown(t->e, mine[n]);
-		if (t->until_none && t->over && over)
+		if (test_thread_must_stop(thread))
 			break;
+		dm_compete_round(t);
 	}
-	complete(&t->done);
-	return 0;
 }
 
-static void dm_start_threads(struct kunit *test, struct dm_thread *threads,
-			    unsigned int rounds, bool *over)
+/* Until none is handed out any more, and once again */
+static void dm_work_until_over(struct test_thread *thread)
 {
+	struct dm_thread *t = thread->arg;
+
+	while (!READ_ONCE(t->e->over) && !test_thread_must_stop(thread))
+		dm_compete_round(t);
+	dm_compete_round(t);
+}
+
+static void dm_threads_start(struct kunit *test, void (*work)(struct test_thread *t),
+			     unsigned int rounds)
+{
+	struct dm_env *e = test->priv;
 	int cpu;
 
 	for_each_online_cpu(cpu) {
-		struct dm_thread *t = &threads[cpu];
+		struct dm_thread *t = &e->threads[cpu];
 
-		t->e = test->priv;
+		memset(t, 0, sizeof(*t));
+		t->e = e;
 		t->rounds = rounds;
-		t->over = over;
-		t->until_none = over;
 		prandom_seed_state(&t->rnd, 1 + cpu);
-		init_completion(&t->done);
-		t->task = kthread_run_on_cpu(dm_compete, t, cpu, "devmem/%u");
-		if (IS_ERR(t->task))
-			complete(&t->done);
-		KUNIT_EXPECT_FALSE(test, IS_ERR(t->task));
+		init_completion(&t->first);
+		t->thread = test_thread_start(test, cpu, work, t);
 	}
 }
 
-static bool dm_join_threads(struct dm_thread *threads)
+/* False if one of them did not end: then there is nothing more to be done */
+static bool dm_threads_join(struct kunit *test)
 {
-	bool all = true;
+	struct dm_env *e = test->priv;
 	int cpu;
 
 	for_each_online_cpu(cpu)
-		all &= !!wait_for_completion_timeout(&threads[cpu].done, DM_PATIENCE);
-	return all;
+		if (!test_thread_join(test, e->threads[cpu].thread))
+			e->lost = true;
+	return !e->lost;
 }
 
 /*
@@ -803,25 +837,23 @@ static bool dm_join_threads(struct dm_thread *threads)
  */
 static void devmem_no_page_twice(struct kunit *test)
 {
-	struct dm_thread *threads = kunit_kcalloc(test, nr_cpu_ids,
-						 sizeof(*threads), GFP_KERNEL);
 	struct dm_env *e = test->priv;
 	struct hmm_devmem *m = dm_add(test);
 	unsigned long keep = 0, taken = 0;
 	int cpu;
 
-	KUNIT_ASSERT_NOT_NULL(test, threads);
 	for (;;) {
-		dm_start_threads(test, threads, 2000, NULL);
-		KUNIT_ASSERT_TRUE(test, dm_join_threads(threads));
+		dm_threads_start(test, dm_work_compete, 2000);
+		if (!dm_threads_join(test))
+			return;
 		for_each_online_cpu(cpu)
-			taken += threads[cpu].taken;
+			taken += e->threads[cpu].taken;
 		KUNIT_EXPECT_EQ(test, atomic_read(&e->odd), 0);
 		KUNIT_EXPECT_EQ(test, hmm_devmem_nr_free(m), DM_PAGES - keep);
 		if (keep)
 			break;
 		keep = hmm_devmem_alloc_pages(m, DM_PAGES - 40, e->pages);
-		KUNIT_ASSERT_EQ(test, keep, DM_PAGES - 40);
+		KUNIT_EXPECT_EQ(test, keep, DM_PAGES - 40);
 	}
 	KUNIT_EXPECT_GT(test, taken, 2000UL);
 	dm_put_all(e->pages, keep);
@@ -832,14 +864,16 @@ static void devmem_no_page_twice(struct kunit *test)
  * As many pages as there are CPUs: whoever asks for one while each has at most one
  * gets it. That nobody may miss one while it only moves is what is tested.
  */
-static int dm_one_each(void *data)
+static void dm_work_one_each(struct test_thread *thread)
 {
-	struct dm_thread *t = data;
+	struct dm_thread *t = thread->arg;
 	unsigned int round;
 
 	for (round = 0; round < t->rounds; round++) {
 		struct page *p = hmm_devmem_alloc_page(t->e->m);
 
+		if (test_thread_must_stop(thread))
+			t->rounds = 0;
 		if (!p) {
 			t->missed++;
 			continue;
@@ -850,34 +884,22 @@ static int dm_one_each(void *data)
 		if (!(round % 64))
 			cond_resched();
 	}
-	complete(&t->done);
-	return 0;
 }
 
 static void devmem_last_pages_are_found(struct kunit *test)
 {
-	struct dm_thread *threads = kunit_kcalloc(test, nr_cpu_ids,
-						 sizeof(*threads), GFP_KERNEL);
 	struct dm_env *e = test->priv;
 	struct hmm_devmem *m = dm_add(test);
 	unsigned long keep = DM_PAGES - num_online_cpus();
 	int cpu;
 
-	KUNIT_ASSERT_NOT_NULL(test, threads);
 	KUNIT_ASSERT_EQ(test, hmm_devmem_alloc_pages(m, keep, e->pages), keep);
+	dm_threads_start(test, dm_work_one_each, 20000);
+	if (!dm_threads_join(test))
+		return;
 	for_each_online_cpu(cpu) {
-		struct dm_thread *t = &threads[cpu];
-
-		t->e = e;
-		t->rounds = 20000;
-		init_completion(&t->done);
-		t->task = kthread_run_on_cpu(dm_one_each, t, cpu, "devmem/%u");
-		KUNIT_ASSERT_FALSE(test, IS_ERR(t->task));
-	}
-	KUNIT_ASSERT_TRUE(test, dm_join_threads(threads));
-	for_each_online_cpu(cpu) {
-		KUNIT_EXPECT_EQ(test, threads[cpu].missed, 0UL);
-		KUNIT_EXPECT_EQ(test, threads[cpu].taken, 20000UL);
+		KUNIT_EXPECT_EQ(test, e->threads[cpu].missed, 0UL);
+		KUNIT_EXPECT_EQ(test, e->threads[cpu].taken, 20000UL);
 	}
 	dm_put_all(e->pages, keep);
 }
@@ -906,58 +928,49 @@ static void devmem_stop(struct kunit *test)
 /* Once hmm_devmem_stop() has returned, who asks gets none, on whatever CPU */
 static void devmem_stop_is_final(struct kunit *test)
 {
-	struct dm_thread *threads = kunit_kcalloc(test, nr_cpu_ids,
-						 sizeof(*threads), GFP_KERNEL);
+	struct dm_env *e = test->priv;
 	struct hmm_devmem *m = dm_add(test);
-	bool over = false;
 	int cpu;
 
-	KUNIT_ASSERT_NOT_NULL(test, threads);
-	dm_start_threads(test, threads, UINT_MAX, &over);
-	schedule_timeout_uninterruptible(DM_STILL);
+	dm_threads_start(test, dm_work_until_over, 0);
+	for_each_online_cpu(cpu)
+		KUNIT_EXPECT_TRUE(test,
+				  !e->threads[cpu].thread ||
+				  wait_for_completion_timeout(&e->threads[cpu].first,
+							      TEST_LIMIT));
 	hmm_devmem_stop(m);
-	smp_store_release(&over, true);
-	KUNIT_ASSERT_TRUE(test, dm_join_threads(threads));
-	for_each_online_cpu(cpu) {
-		KUNIT_EXPECT_EQ(test, threads[cpu].late, 0UL);
-		KUNIT_EXPECT_GT(test, threads[cpu].taken, 0UL);
-	}
+	/* Pairs with smp_load_acquire() in dm_compete_round() */
+	smp_store_release(&e->over, true);
+	if (!dm_threads_join(test))
+		return;
+	for_each_online_cpu(cpu)
+		KUNIT_EXPECT_EQ(test, e->threads[cpu].late, 0UL);
 	KUNIT_EXPECT_EQ(test, hmm_devmem_nr_free(m), DM_PAGES);
 }
 
-struct dm_removal {
-	struct work_struct work;
-	struct dm_env *e;
-	struct completion done;
-};
-
-static void dm_remove(struct work_struct *work)
+static void dm_work_remove(struct test_thread *thread)
 {
-	struct dm_removal *r = container_of(work, struct dm_removal, work);
+	struct dm_env *e = thread->arg;
 
-	devm_hmm_devmem_remove(r->e->dev, r->e->m);
-	complete(&r->done);
+	devm_hmm_devmem_remove(e->dev, e->m);
 }
 
 static void devmem_removal_waits(struct kunit *test)
 {
 	struct dm_env *e = test->priv;
-	struct dm_removal r = { .e = e };
+	struct test_thread *t;
 	unsigned long nr = 40;
 
 	KUNIT_ASSERT_EQ(test, hmm_devmem_alloc_pages(dm_add(test), nr, e->pages), nr);
-	init_completion(&r.done);
-	INIT_WORK_ONSTACK(&r.work, dm_remove);
-	schedule_work(&r.work);
+	t = test_thread_start(test, -1, dm_work_remove, e);
 	for (; nr; nr /= 2) {
-		KUNIT_EXPECT_FALSE(test, wait_for_completion_timeout(&r.done,
-								     DM_STILL));
+		KUNIT_EXPECT_TRUE(test, test_thread_goes_on(t));
 		dm_put_all(e->pages + nr / 2, nr - nr / 2);
 	}
 	/* Woken, not after the wait that precedes a message */
-	KUNIT_EXPECT_TRUE(test, wait_for_completion_timeout(&r.done, 5 * HZ));
-	flush_work(&r.work);
-	destroy_work_on_stack(&r.work);
+	KUNIT_EXPECT_TRUE(test,
+			  t && wait_for_completion_timeout(&t->done, 5 * HZ));
+	e->lost = !test_thread_join(test, t);
 }
 
 /* ==== Umbrella devices ==== */

@@ -6,19 +6,21 @@
  * what removal waits for, and the life of a page: what its last put makes undone,
  * and that nobody touches it once its owner has it back.
  *
- * A test that waits for another thread waits for what that one does. That something
- * does not happen can only be waited for by time (SETTLE).
+ * A test that waits for another thread waits for what that one does, and not for ever.
+ * That something does not happen can only be waited for by time (TEST_SETTLE).
  *
  * Short names as in memremap_test.h.
  */
 #include <kunit/device.h>
-#include <linux/completion.h>
+#include <linux/bug.h>
 #include <linux/irqflags.h>
-#include <linux/kthread.h>
+#include <linux/jiffies.h>
 #include <linux/memcontrol.h>
+#include <linux/mm.h>
 #include <linux/mmzone.h>
 #include <linux/page-flags.h>
 #include <linux/pagemap.h>
+#include <linux/panic.h>
 #include <linux/percpu-refcount.h>
 #include <linux/percpu.h>
 #include <linux/sched.h>
@@ -27,12 +29,9 @@
 
 #include "../internal.h"
 #include "memremap_test.h"
+#include "test_thread.h"
 
 #define SIZE	SZ_4M
-/* Long enough for what must not happen */
-#define SETTLE	(HZ / 5)
-/* For what must happen; only a failure takes that long */
-#define LIMIT	(60 * HZ)
 
 /* ---- Helpers ---- */
 
@@ -56,51 +55,48 @@ static bool dm_found(unsigned long pfn)
 	return pgmap;
 }
 
-/* A thread that does one thing, and says when it has */
-struct job {
-	void (*work)(void *arg);
-	void *arg;
-	struct task_struct *task;
-	struct completion done;
-};
-
-static int job_thread(void *data)
+static void work_remove(struct test_thread *t)
 {
-	struct job *job = data;
-
-	job->work(job->arg);
-	complete_all(&job->done);
-	return 0;
+	dm_remove(t->arg);
 }
 
-static void job_start(struct kunit *test, struct job *job, void (*work)(void *arg),
-		      void *arg)
+static bool dm_is_dying(struct dm *dm)
 {
-	job->work = work;
-	job->arg = arg;
-	init_completion(&job->done);
-	job->task = kthread_run(job_thread, job, "memremap_kunit");
-	KUNIT_ASSERT_FALSE(test, IS_ERR(job->task));
-}
+	unsigned long limit = jiffies + TEST_LIMIT;
 
-/* No way on without it: it uses what the test has on its stack */
-static void job_wait(struct kunit *test, struct job *job)
-{
-	KUNIT_EXPECT_NE(test, wait_for_completion_timeout(&job->done, LIMIT), 0);
-	wait_for_completion(&job->done);
-}
-
-static void work_remove(void *arg)
-{
-	dm_remove(arg);
-}
-
-/* Removal has begun, and goes on in a thread of its own */
-static void remove_start(struct dm *dm, struct job *job)
-{
-	job_start(dm->test, job, work_remove, dm);
-	while (!percpu_ref_is_dying(&dm->pgmap->ref))
+	while (!percpu_ref_is_dying(&dm->pgmap->ref) && time_before(jiffies, limit))
 		cond_resched();
+	return percpu_ref_is_dying(&dm->pgmap->ref);
+}
+
+/* Removal has begun, and goes on in a thread of its own, which the caller joins */
+static struct test_thread *remove_start(struct dm *dm)
+{
+	struct test_thread *t = test_thread_start(dm->test, -1, work_remove, dm);
+
+	KUNIT_EXPECT_TRUE(dm->test, !t || dm_is_dying(dm));
+	return t;
+}
+
+static void dm_join(struct dm *dm, struct test_thread *t)
+{
+	if (!test_thread_join(dm->test, t))
+		dm->lost = true;
+}
+
+/* One warning in between, and no other one */
+static void warning_begin(struct kunit *test)
+{
+	if (panic_on_warn)
+		kunit_skip(test, "the warning would panic");
+	/* Of those that come once in a boot */
+	generic_bug_clear_once();
+	kunit_info(test, "kunit-expects-warning: begin %s\n", test->name);
+}
+
+static void warning_end(struct kunit *test)
+{
+	kunit_info(test, "kunit-expects-warning: end %s\n", test->name);
 }
 
 static void page_use(struct page *page)
@@ -208,6 +204,16 @@ static void bad_compound(struct dm *dm)
 	dm->pgmap->vmemmap_shift = get_order(SIZE) + 1;
 }
 
+/* Of the size of a compound page, but between two places for one; nothing is there */
+static void bad_compound_start(struct dm *dm)
+{
+	struct range *range = &dm->pgmap->range;
+
+	dm->pgmap->vmemmap_shift = 18;
+	range->start = ALIGN_DOWN(range->start, SZ_1G) - SZ_2G + SZ_2M;
+	range->end = range->start + SZ_1G - 1;
+}
+
 static void bad_altmap(struct dm *dm)
 {
 	dm->pgmap->flags = PGMAP_ALTMAP_VALID;
@@ -274,6 +280,8 @@ static const struct bad bad[] = {
 	{ "second", bad_second, MEMORY_DEVICE_PRIVATE, -EINVAL },
 	{ "shift", bad_shift, MEMORY_DEVICE_GENERIC, -EINVAL },
 	{ "compound", bad_compound, MEMORY_DEVICE_GENERIC, -EINVAL },
+	{ "compound_start", bad_compound_start, MEMORY_DEVICE_GENERIC, -EINVAL },
+	{ "compound_start_private", bad_compound_start, MEMORY_DEVICE_PRIVATE, -EINVAL },
 	{ "altmap", bad_altmap, MEMORY_DEVICE_GENERIC, -EINVAL },
 	{ "altmap_base", bad_altmap_base, MEMORY_DEVICE_GENERIC, -EINVAL },
 	{ "altmap_overflow", bad_altmap_overflow, MEMORY_DEVICE_GENERIC, -EINVAL },
@@ -327,6 +335,7 @@ static void refused(struct kunit *test)
 	keys = static_key_count(&devmap_managed_key.key);
 
 	KUNIT_EXPECT_EQ(test, PTR_ERR_OR_ZERO(dm_try(dm)), bad->error);
+	dm_remove(dm);
 	expect_unchanged(test, dm->pgmap, was);
 	KUNIT_EXPECT_EQ(test, static_key_count(&devmap_managed_key.key), keys);
 	KUNIT_EXPECT_FALSE(test, dm_found(PHYS_PFN(dm->res->start)));
@@ -519,14 +528,13 @@ static void lookup_dying(struct kunit *test)
 {
 	struct dm *dm = dm_simple(test, MEMORY_DEVICE_PRIVATE, SIZE);
 	struct dev_pagemap *pgmap = get_dev_pagemap(dm_pfn(dm, 0), NULL);
-	struct job job;
+	struct test_thread *t = remove_start(dm);
 
-	remove_start(dm, &job);
 	KUNIT_EXPECT_NULL(test, get_dev_pagemap(dm_pfn(dm, 0), NULL));
 	KUNIT_EXPECT_PTR_EQ(test, get_dev_pagemap(dm_pfn(dm, 0) + 1, pgmap), pgmap);
-	KUNIT_EXPECT_EQ(test, wait_for_completion_timeout(&job.done, SETTLE), 0);
+	KUNIT_EXPECT_TRUE(test, test_thread_goes_on(t));
 	put_dev_pagemap(pgmap);
-	job_wait(test, &job);
+	dm_join(dm, t);
 	KUNIT_EXPECT_NULL(test, get_dev_pagemap(dm_pfn(dm, 0), NULL));
 }
 
@@ -569,16 +577,15 @@ static void removal_waits_for_count(struct kunit *test)
 	for (i = 0; i < ARRAY_SIZE(types); i++) {
 		struct dm *dm = dm_simple(test, types[i], SIZE);
 		struct page *page = dm_page(dm) + 7;
-		struct job job;
+		struct test_thread *t;
 
 		page_use(page);
 		KUNIT_EXPECT_EQ(test, dm_refs(dm), 1);
-		remove_start(dm, &job);
-		KUNIT_EXPECT_EQ(test, wait_for_completion_timeout(&job.done, SETTLE),
-				0);
+		t = remove_start(dm);
+		KUNIT_EXPECT_TRUE(test, test_thread_goes_on(t));
 		KUNIT_EXPECT_EQ(test, atomic_read(&dm->freed), 0);
 		put_page(page);
-		job_wait(test, &job);
+		dm_join(dm, t);
 		KUNIT_EXPECT_EQ(test, atomic_read(&dm->freed), 1);
 	}
 }
@@ -589,8 +596,8 @@ static void waits_for_page(struct kunit *test, enum memory_type type,
 {
 	struct dm *dm = dm_new(test, type);
 	u64 start = dm_request(dm, 3 * SIZE);
+	struct test_thread *t;
 	struct page *page;
-	struct job job;
 
 	dm->pgmap->vmemmap_shift = shift;
 	dm_range(dm, start, SIZE);
@@ -598,10 +605,10 @@ static void waits_for_page(struct kunit *test, enum memory_type type,
 	dm_add(dm);
 	page = pfn_to_page(dm_pfn(dm, range) + dm_n(dm, range) - (1UL << shift));
 	get_page(page);
-	remove_start(dm, &job);
-	KUNIT_EXPECT_EQ(test, wait_for_completion_timeout(&job.done, SETTLE), 0);
+	t = remove_start(dm);
+	KUNIT_EXPECT_TRUE(test, test_thread_goes_on(t));
 	put_page(page);
-	job_wait(test, &job);
+	dm_join(dm, t);
 	kunit_release_action(test, dm_destroy, dm);
 }
 
@@ -619,11 +626,15 @@ static void removal_waits_for_pages(struct kunit *test)
 
 /* ---- The life of a page ---- */
 
+#define LIFE_ORDER	9
+#define LIFE_PAGES	BIT(LIFE_ORDER)
+
 /* What the owner finds: all as it was made, but for what is the owner's */
 struct life {
-	struct page fresh;
-	unsigned long pages;	/* of the folio */
+	struct page *first;	/* of the folio */
+	unsigned long pages;
 	unsigned long bad;	/* first one that was not restored, + 1 */
+	struct page fresh[LIFE_PAGES];
 };
 
 static bool page_is_fresh(const struct page *page, const struct page *fresh, bool head)
@@ -641,21 +652,34 @@ static void life_page_free(struct dm *dm, struct page *page)
 	struct life *life = dm->priv;
 	unsigned long i;
 
+	if (page != life->first)
+		life->bad = 1;
 	for (i = 0; i < life->pages && !life->bad; i++)
-		if (!page_is_fresh(page + i, &life->fresh, !i))
+		if (!page_is_fresh(page + i, &life->fresh[i], !i))
 			life->bad = i + 1;
 }
 
-static struct dm *life_new(struct kunit *test, enum memory_type type,
-			   struct life *life)
+/* As they are now they shall be at the last put */
+static void life_begin(struct life *life, struct page *first, unsigned long pages)
 {
-	struct dm *dm = dm_simple(test, type, SIZE);
-
-	life->fresh = *dm_page(dm);
-	life->pages = 1;
+	life->first = first;
+	life->pages = pages;
 	life->bad = 0;
-	dm->priv = life;
+	memcpy(life->fresh, first, pages * sizeof(*first));
+}
+
+/* Of compound pages, if @shift is not 0 */
+static struct dm *life_new(struct kunit *test, enum memory_type type,
+			   unsigned long shift)
+{
+	struct dm *dm = dm_new(test, type);
+
+	dm->priv = kunit_kzalloc(test, sizeof(struct life), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, dm->priv);
 	dm->page_free = life_page_free;
+	dm->pgmap->vmemmap_shift = shift;
+	dm_range(dm, dm_request(dm, SIZE), SIZE);
+	dm_add(dm);
 	return dm;
 }
 
@@ -663,6 +687,7 @@ static struct dm *life_new(struct kunit *test, enum memory_type type,
 static void page_soil(struct kunit *test, struct page *page)
 {
 	struct folio *folio = page_folio(page);
+	unsigned int i;
 
 	KUNIT_EXPECT_EQ(test, mem_cgroup_charge(folio, NULL, GFP_KERNEL), 0);
 	folio->mapping = (void *)(0x1000 | PAGE_MAPPING_ANON);
@@ -671,6 +696,9 @@ static void page_soil(struct kunit *test, struct page *page)
 	SetPageAnonExclusive(page);
 	folio_set_swapbacked(folio);
 	folio_mark_uptodate(folio);
+	/* By the generational LRU these are counted, beside the flags */
+	for (i = 0; i < 8; i++)
+		folio_mark_accessed(folio);
 	folio_set_referenced(folio);
 	folio_set_workingset(folio);
 	folio_set_active(folio);
@@ -678,19 +706,20 @@ static void page_soil(struct kunit *test, struct page *page)
 	folio_xchg_last_cpupid(folio, 1);
 }
 
-static void life_of_page(struct kunit *test, enum memory_type type)
+/* In use, soiled, put, and again; of compound memory @page is a head */
+static void life_rounds(struct dm *dm, struct page *page)
 {
-	struct life life;
-	struct dm *dm = life_new(test, type, &life);
-	struct page *page = dm_page(dm) + 3;
+	struct kunit *test = dm->test;
+	struct life *life = dm->priv;
 	int round;
 
+	life_begin(life, page, pgmap_vmemmap_nr(dm->pgmap));
 	for (round = 1; round < 4; round++) {
-		page->zone_device_data = &life;
+		page->zone_device_data = life;
 		zone_device_page_init(page);
 		KUNIT_EXPECT_EQ(test, page_count(page), 1);
 		KUNIT_EXPECT_TRUE(test, PageLocked(page));
-		KUNIT_EXPECT_PTR_EQ(test, page->zone_device_data, &life);
+		KUNIT_EXPECT_PTR_EQ(test, page->zone_device_data, life);
 		KUNIT_EXPECT_EQ(test, dm_refs(dm), 1);
 		page_soil(test, page);
 		unlock_page(page);
@@ -699,11 +728,29 @@ static void life_of_page(struct kunit *test, enum memory_type type)
 		KUNIT_EXPECT_EQ(test, atomic_read(&dm->freed), round - 1);
 		put_page(page);
 		KUNIT_EXPECT_EQ(test, atomic_read(&dm->freed), round);
-		KUNIT_EXPECT_EQ(test, life.bad, 0);
+		KUNIT_EXPECT_EQ(test, life->bad, 0);
 		KUNIT_EXPECT_EQ(test, page_count(page), 0);
-		KUNIT_EXPECT_PTR_EQ(test, page->zone_device_data, &life);
+		KUNIT_EXPECT_PTR_EQ(test, page->zone_device_data, life);
 		KUNIT_EXPECT_EQ(test, dm_refs(dm), 0);
 	}
+}
+
+static void life_of_page(struct kunit *test, enum memory_type type)
+{
+	struct dm *dm = life_new(test, type, 0);
+
+	life_rounds(dm, dm_page(dm) + 3);
+}
+
+/* It stays compound: of head and tails nothing else may have changed, either */
+static void life_of_compound(struct kunit *test, enum memory_type type)
+{
+	struct dm *dm = life_new(test, type, LIFE_ORDER);
+	struct page *head = dm_page(dm) + LIFE_PAGES;
+
+	life_rounds(dm, head);
+	KUNIT_EXPECT_EQ(test, folio_order(page_folio(head)), LIFE_ORDER);
+	KUNIT_EXPECT_PTR_EQ(test, compound_head(head + LIFE_PAGES - 1), head);
 }
 
 static void life_private(struct kunit *test)
@@ -714,6 +761,16 @@ static void life_private(struct kunit *test)
 static void life_coherent(struct kunit *test)
 {
 	life_of_page(test, MEMORY_DEVICE_COHERENT);
+}
+
+static void life_compound_private(struct kunit *test)
+{
+	life_of_compound(test, MEMORY_DEVICE_PRIVATE);
+}
+
+static void life_compound_coherent(struct kunit *test)
+{
+	life_of_compound(test, MEMORY_DEVICE_COHERENT);
 }
 
 /* Has one reference again after the owner has been told */
@@ -753,26 +810,98 @@ static void folio_in_use(struct kunit *test, struct dm *dm, struct folio *folio,
 /* At the last put of a large one all of its pages are as they were before */
 static void life_folio(struct kunit *test)
 {
-	struct life life;
-	struct dm *dm = life_new(test, MEMORY_DEVICE_PRIVATE, &life);
+	struct dm *dm = life_new(test, MEMORY_DEVICE_PRIVATE, 0);
+	struct page first = *dm_page(dm);
+	struct life *life = dm->priv;
 	unsigned int order, round = 0;
 
-	for (order = 0; order <= 9; order++) {
+	for (order = 0; order <= LIFE_ORDER; order++) {
 		struct folio *folio = page_folio(dm_page(dm) + (1UL << order));
 
-		life.pages = 1UL << order;
+		life_begin(life, &folio->page, 1UL << order);
 		folio_in_use(test, dm, folio, order);
 		folio_put(folio);
 		KUNIT_EXPECT_EQ(test, atomic_read(&dm->freed), ++round);
-		KUNIT_EXPECT_EQ_MSG(test, life.bad, 0, "order %u", order);
+		KUNIT_EXPECT_EQ_MSG(test, life->bad, 0, "order %u", order);
 		KUNIT_EXPECT_EQ(test, dm_refs(dm), 0);
 	}
 	/* The first page was in none of them */
-	KUNIT_EXPECT_TRUE(test, page_is_fresh(dm_page(dm), &life.fresh, false));
+	KUNIT_EXPECT_TRUE(test, page_is_fresh(dm_page(dm), &first, false));
+}
+
+static void wrong_page_free(struct page *page)
+{
+	struct dm *dm = page->pgmap->owner;
+
+	KUNIT_FAIL(dm->test, "page_free, although there is folio_free");
+}
+
+static void dm_folio_free(struct folio *folio)
+{
+	dm_page_free(&folio->page);
+}
+
+/* Who has both is called by one of them */
+static void life_folio_free(struct kunit *test)
+{
+	static const struct dev_pagemap_ops ops = {
+		.page_free	= wrong_page_free,
+		.folio_free	= dm_folio_free,
+		.migrate_to_ram	= dm_migrate_to_ram,
+	};
+	struct dm *dm = life_new(test, MEMORY_DEVICE_PRIVATE, 0);
+	struct folio *folio = page_folio(dm_page(dm) + LIFE_PAGES);
+	struct life *life = dm->priv;
+	unsigned int order, round = 0;
+
+	dm->pgmap->ops = &ops;
+	for (order = 0; order <= LIFE_ORDER; order += LIFE_ORDER) {
+		life_begin(life, &folio->page, 1UL << order);
+		folio_in_use(test, dm, folio, order);
+		folio_put(folio);
+		KUNIT_EXPECT_EQ(test, atomic_read(&dm->freed), ++round);
+		KUNIT_EXPECT_EQ_MSG(test, life->bad, 0, "order %u", order);
+	}
+}
+
+/* The first page is in use, and nothing else has been written to */
+static void not_made(struct dm *dm, struct page *page, unsigned int order)
+{
+	unsigned long pages = pgmap_vmemmap_nr(dm->pgmap);
+	struct kunit *test = dm->test;
+	struct life *life = dm->priv;
+
+	/* With some that would have been its tails */
+	life_begin(life, page, max(pages, 8UL));
+	zone_device_folio_init(page_folio(page), dm->pgmap, order);
+	KUNIT_EXPECT_EQ(test, dm_refs(dm), 1);
+	KUNIT_EXPECT_EQ(test, page_ref_count(page), 1);
+	KUNIT_EXPECT_EQ(test, 1UL << folio_order(page_folio(page)), pages);
+	KUNIT_EXPECT_TRUE(test, PageLocked(page));
+	unlock_page(page);
+	put_page(page);
+	KUNIT_EXPECT_EQ(test, life->bad, 0);
+	KUNIT_EXPECT_EQ(test, dm_refs(dm), 0);
+}
+
+/* Folios that cannot be: warned of once, however many there are */
+static void life_no_such_folio(struct kunit *test)
+{
+	struct dm *single = life_new(test, MEMORY_DEVICE_PRIVATE, 0);
+	struct dm *compound = life_new(test, MEMORY_DEVICE_COHERENT, LIFE_ORDER);
+
+	warning_begin(test);
+	not_made(single, dm_page(single) + 3, 1);
+	not_made(single, dm_page(single) + 4, 3);
+	not_made(single, dm_page(single), BITS_PER_LONG - 1);
+	not_made(single, dm_page(single), UINT_MAX);
+	not_made(compound, dm_page(compound), 1);
+	not_made(compound, dm_page(compound), LIFE_ORDER);
+	warning_end(test);
 }
 
 /*
- * The owner gives a page that comes back to whoever asks next, at once:
+ * The owner gives what comes back to whoever asks next, at once:
  *
  *	CPU 0					CPU 1
  *	put_page()
@@ -784,12 +913,35 @@ static void life_folio(struct kunit *test)
  *	    what is written here would
  *	    be seen
  *						is it still there?
+ *
+ * CPU 1 has two references while it looks: one is what CPU 0 might write.
  */
 struct slot {
+	struct dm *dm;
+	unsigned int order;
 	struct page *page;
 	atomic_t rounds;
 	atomic_t spoilt;
 };
+
+struct slot_shape {
+	const char *name;
+	enum memory_type type;
+	unsigned int order;
+};
+
+static const struct slot_shape slot_shapes[] = {
+	{ "private", MEMORY_DEVICE_PRIVATE, 0 },
+	{ "coherent", MEMORY_DEVICE_COHERENT, 0 },
+	{ "large", MEMORY_DEVICE_PRIVATE, 2 },
+};
+
+static void slot_desc(const struct slot_shape *shape, char *desc)
+{
+	strscpy(desc, shape->name, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(slot, slot_shapes, slot_desc);
 
 #define SLOT_ROUNDS	20000
 #define SLOT_LOOKS	40
@@ -798,99 +950,178 @@ static void slot_page_free(struct dm *dm, struct page *page)
 {
 	struct slot *slot = dm->priv;
 
-	/* All that was written before; pairs with xchg() in slot_work() */
+	/* All that was written before; pairs with xchg() in slot_take() */
 	smp_store_release(&slot->page, page);
 }
 
-static bool slot_spoilt(struct page *page, unsigned long own)
+/* NULL if there is nothing more to do */
+static struct page *slot_take(struct test_thread *t, struct slot *slot)
 {
+	struct page *page;
+
+	if (atomic_inc_return(&slot->rounds) > SLOT_ROUNDS)
+		return NULL;
+	while (!(page = xchg(&slot->page, NULL))) {
+		if (test_thread_must_stop(t))
+			return NULL;
+		cond_resched();
+	}
+	return page;
+}
+
+static bool slot_spoilt(struct slot *slot, struct page *page, unsigned long own)
+{
+	unsigned long i;
+
+	for (i = 1; i < 1UL << slot->order; i++)
+		if (compound_head(page + i) != page)
+			return true;
 	return READ_ONCE(page->index) != own || READ_ONCE(page->private) != ~own ||
 	       READ_ONCE(page->mapping) != (void *)(own << 2) ||
-	       page_ref_count(page) != 1 ||
-	       READ_ONCE(page->zone_device_data) != (void *)own;
+	       READ_ONCE(page->zone_device_data) != (void *)own ||
+	       !test_bit(PG_referenced, &page->flags) || page_ref_count(page) != 2;
 }
 
 static void slot_own(struct slot *slot, struct page *page, unsigned long own)
 {
 	int look;
 
-	zone_device_page_init(page);
+	if (slot->order)
+		zone_device_folio_init(page_folio(page), slot->dm->pgmap, slot->order);
+	else
+		zone_device_page_init(page);
+	get_page(page);
 	page->zone_device_data = (void *)own;
 	page->index = own;
 	page->private = ~own;
 	page->mapping = (void *)(own << 2);
 	set_bit(PG_referenced, &page->flags);
 	for (look = 0; look < SLOT_LOOKS; look++) {
-		if (slot_spoilt(page, own) || !test_bit(PG_referenced, &page->flags))
+		if (slot_spoilt(slot, page, own))
 			atomic_inc(&slot->spoilt);
 		cpu_relax();
 	}
+	/* As it should be, so that the rest comes to an end */
+	set_page_count(page, 2);
 	unlock_page(page);
+	put_page(page);
 	put_page(page);
 }
 
-static void slot_work(void *arg)
+static void work_slot(struct test_thread *t)
 {
 	unsigned long own = (unsigned long)current;
-	struct slot *slot = arg;
+	struct slot *slot = t->arg;
 	struct page *page;
 
-	while (atomic_inc_return(&slot->rounds) <= SLOT_ROUNDS) {
-		while (!(page = xchg(&slot->page, NULL)))
-			cond_resched();
+	while ((page = slot_take(t, slot)))
 		slot_own(slot, page, own++);
-	}
 }
 
 static void never_written_later(struct kunit *test)
 {
-	struct dm *dm = dm_simple(test, MEMORY_DEVICE_PRIVATE, SIZE);
-	struct slot slot = { .page = dm_page(dm) };
-	struct job job[2];
-	int i;
+	const struct slot_shape *shape = test->param_value;
+	struct dm *dm = dm_simple(test, shape->type, SIZE);
+	struct slot *slot = kzalloc(sizeof(*slot), GFP_KERNEL);
+	struct test_thread *t[2];
+	unsigned int i;
 
-	dm->priv = &slot;
+	KUNIT_ASSERT_NOT_NULL(test, slot);
+	slot->dm = dm;
+	slot->order = shape->order;
+	slot->page = dm_page(dm);
+	dm->priv = slot;
 	dm->page_free = slot_page_free;
-	for (i = 0; i < ARRAY_SIZE(job); i++)
-		job_start(test, &job[i], slot_work, &slot);
-	for (i = 0; i < ARRAY_SIZE(job); i++)
-		job_wait(test, &job[i]);
-	KUNIT_EXPECT_EQ(test, atomic_read(&slot.spoilt), 0);
+	for (i = 0; i < ARRAY_SIZE(t); i++)
+		t[i] = test_thread_start(test, -1, work_slot, slot);
+	for (i = 0; i < ARRAY_SIZE(t); i++)
+		dm_join(dm, t[i]);
+	if (dm->lost)
+		return;
+	KUNIT_EXPECT_EQ(test, atomic_read(&slot->spoilt), 0);
 	KUNIT_EXPECT_EQ(test, atomic_read(&dm->freed), SLOT_ROUNDS);
 	KUNIT_EXPECT_EQ(test, dm_refs(dm), 0);
+	kfree(slot);
 }
 
 /* ---- FS_DAX ---- */
 
-static void work_wait_idle(void *arg)
-{
-	struct page *page = arg;
+struct idle_wait {
+	struct page *page;
+	atomic_t looks;
+};
 
-	wait_var_event(&page->_refcount, page_ref_count(page) == 1);
+/*
+ * Truncation in small. From the second look on it is on the list of those who are to
+ * be woken, whether asleep already or not.
+ */
+static void work_wait_idle(struct test_thread *t)
+{
+	struct idle_wait *w = t->arg;
+
+	wait_var_event(&w->page->_refcount,
+		       atomic_inc_return(&w->looks) &&
+		       (page_ref_count(w->page) == 1 || test_thread_must_stop(t)));
 }
 
-/* Truncation is woken by the last put but one */
+static bool idle_wait_looked(struct idle_wait *w, int times)
+{
+	unsigned long limit = jiffies + TEST_LIMIT;
+
+	while (atomic_read(&w->looks) < times && time_before(jiffies, limit))
+		cond_resched();
+	return atomic_read(&w->looks) == times;
+}
+
+/* Truncation is woken by the last put but one, and by no other */
 static void fs_dax_wakes(struct kunit *test)
 {
 	struct dm *dm = dm_simple(test, MEMORY_DEVICE_FS_DAX, SIZE);
+	struct idle_wait *w = kzalloc(sizeof(*w), GFP_KERNEL);
 	struct page *page = dm_page(dm);
-	struct job job;
+	struct test_thread *t;
 
+	KUNIT_ASSERT_NOT_NULL(test, w);
+	w->page = page;
 	get_page(page);
 	get_page(page);
-	job_start(test, &job, work_wait_idle, page);
-	while (!wait_task_inactive(job.task, TASK_UNINTERRUPTIBLE))
-		cond_resched();
+	t = test_thread_start(test, -1, work_wait_idle, w);
+	KUNIT_EXPECT_TRUE(test, !t || idle_wait_looked(w, 2));
 	put_page(page);
-	KUNIT_EXPECT_EQ(test, wait_for_completion_timeout(&job.done, SETTLE), 0);
+	KUNIT_EXPECT_TRUE(test, test_thread_goes_on(t));
+	KUNIT_EXPECT_EQ(test, atomic_read(&w->looks), 2);
 	put_page(page);
-	if (!wait_for_completion_timeout(&job.done, 5 * HZ)) {
+	if (t && !wait_for_completion_timeout(&t->done, 5 * HZ)) {
 		KUNIT_FAIL(test, "not woken");
 		wake_up_var(&page->_refcount);
-		wait_for_completion(&job.done);
 	}
+	dm_join(dm, t);
 	KUNIT_EXPECT_EQ(test, page_ref_count(page), 1);
 	KUNIT_EXPECT_EQ(test, atomic_read(&dm->freed), 0);
+	if (!dm->lost)
+		kfree(w);
+}
+
+/* It is the file system's, which takes it back when the file goes, even if that is late */
+static void fs_dax_keeps_mapping(struct kunit *test)
+{
+	struct dm *dm = dm_simple(test, MEMORY_DEVICE_FS_DAX, SIZE);
+	struct page *page = dm_page(dm) + 3;
+
+	page->mapping = (void *)0x1000;
+	page->index = 0x1234;
+	get_page(page);
+	put_page(page);
+	KUNIT_EXPECT_PTR_EQ(test, page->mapping, (void *)0x1000);
+	KUNIT_EXPECT_EQ(test, page->index, 0x1234);
+	KUNIT_EXPECT_EQ(test, page_ref_count(page), 1);
+	/* Past the key, to the owner */
+	folio_put(page_folio(page));
+	KUNIT_EXPECT_EQ(test, atomic_read(&dm->freed), 1);
+	KUNIT_EXPECT_PTR_EQ(test, page->mapping, (void *)0x1000);
+	KUNIT_EXPECT_EQ(test, page->index, 0x1234);
+	KUNIT_EXPECT_EQ(test, page_ref_count(page), 1);
+	page->mapping = NULL;
 }
 
 /* Others pay nothing while there is no FS_DAX memory */
@@ -1023,10 +1254,15 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(removal_waits_for_pages),
 	KUNIT_CASE(life_private),
 	KUNIT_CASE(life_coherent),
+	KUNIT_CASE(life_compound_private),
+	KUNIT_CASE(life_compound_coherent),
 	KUNIT_CASE(life_p2pdma),
 	KUNIT_CASE(life_folio),
-	KUNIT_CASE(never_written_later),
+	KUNIT_CASE(life_folio_free),
+	KUNIT_CASE(life_no_such_folio),
+	KUNIT_CASE_PARAM(never_written_later, slot_gen_params),
 	KUNIT_CASE(fs_dax_wakes),
+	KUNIT_CASE(fs_dax_keeps_mapping),
 	KUNIT_CASE(fs_dax_key),
 	KUNIT_CASE(not_in_the_allocator),
 	KUNIT_CASE(devm_ends_with_device),

@@ -9,6 +9,8 @@
  * for a linear mapping as long as nobody reads or writes through it. What a test
  * leaves behind, even one that failed, goes when it ends.
  *
+ * What a thread uses that does not end stays, see test_thread.h: @lost.
+ *
  * Short names: dm is such a piece, n a count of pages.
  */
 #include <kunit/resource.h>
@@ -28,7 +30,8 @@ struct dm {
 	struct dev_pagemap *pgmap;	/* room for DM_RANGES; owned by dm */
 	struct resource *res;		/* the addresses, all ranges in one */
 	bool added;
-	atomic_t freed;			/* calls of page_free */
+	bool lost;			/* somebody uses it for ever */
+	atomic_t freed;			/* calls of page_free or folio_free */
 	void (*page_free)(struct dm *dm, struct page *page);
 	void *priv;
 };
@@ -63,6 +66,8 @@ static inline void dm_destroy(void *data)
 {
 	struct dm *dm = data;
 
+	if (dm->lost)
+		return;
 	dm_remove(dm);
 	if (dm->res)
 		release_mem_region(dm->res->start, resource_size(dm->res));

@@ -14,6 +14,7 @@
  */
 #include <kunit/test.h>
 #include <linux/bitmap.h>
+#include <linux/bug.h>
 #include <linux/completion.h>
 #include <linux/cpumask.h>
 #include <linux/device.h>
@@ -32,6 +33,7 @@
 #include <linux/vmalloc.h>
 #include <linux/vmstat.h>
 
+#include "fail_nth.h"
 #include "test_thread.h"
 
 #define DM_SIZE		(4UL << 20)
@@ -225,6 +227,43 @@ static void devmem_adds(struct kunit *test)
 						     IORES_DESC_NONE),
 			(int)REGION_DISJOINT);
 	KUNIT_EXPECT_NULL(test, get_dev_pagemap(first, NULL));
+}
+
+/* So many allocations at least, of those that may be made to fail */
+#define DM_FAIL_LEAST	8
+
+/* The nth allocation fails, for each n: nothing is left, and then it works */
+static void devmem_no_memory(struct kunit *test)
+{
+	struct dm_env *e = test->priv;
+	struct hmm_devmem_desc desc = dm_desc(e);
+	unsigned int n, errors = 0;
+	struct hmm_devmem *m;
+
+	fail_nth_begin(test, 0);
+	/* Core code warns of what it could not add: once, since that is its way */
+	generic_bug_clear_once();
+	dm_warning_begin(test);
+	for (n = 1;; n++) {
+		fail_nth_arm(n);
+		m = devm_hmm_devmem_add(e->dev, &desc);
+		if (!fail_nth_disarm())
+			break;
+		if (IS_ERR(m)) {
+			KUNIT_EXPECT_EQ_MSG(test, PTR_ERR(m), -ENOMEM, "n %u", n);
+			errors++;
+		} else {
+			devm_hmm_devmem_remove(e->dev, m);
+		}
+		KUNIT_EXPECT_EQ_MSG(test, dm_resources(&iomem_resource), e->resources,
+				    "n %u", n);
+	}
+	dm_warning_end(test);
+	kunit_info(test, "%u allocations failed, %u of them the call", n - 1, errors);
+	KUNIT_EXPECT_GE(test, errors, DM_FAIL_LEAST);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, m);
+	KUNIT_EXPECT_EQ(test, hmm_devmem_alloc_pages(m, DM_PAGES, e->pages), DM_PAGES);
+	dm_put_all(e->pages, DM_PAGES);
 }
 
 static void dm_refused(struct kunit *test, struct hmm_devmem_desc desc,
@@ -1111,6 +1150,7 @@ static void umbrella_many_at_once(struct kunit *test)
 
 static struct kunit_case devmem_cases[] = {
 	KUNIT_CASE(devmem_adds),
+	KUNIT_CASE_SLOW(devmem_no_memory),
 	KUNIT_CASE(devmem_bad_desc),
 	KUNIT_CASE(devmem_no_addresses),
 	KUNIT_CASE(devmem_coherent),

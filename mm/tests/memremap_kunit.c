@@ -28,6 +28,7 @@
 #include <linux/wait_bit.h>
 
 #include "../internal.h"
+#include "fail_nth.h"
 #include "memremap_test.h"
 #include "test_thread.h"
 
@@ -103,6 +104,153 @@ static void page_use(struct page *page)
 {
 	zone_device_page_init(page);
 	unlock_page(page);
+}
+
+/* ---- No memory at some time or other ---- */
+
+struct fail_shape {
+	const char *name;
+	enum memory_type type;
+	/*
+	 * Core code takes the page tables of the linear mapping, single pages, to be
+	 * there: these must not fail.
+	 */
+	u32 min_order;
+	unsigned int least;		/* errors, or allocations went unnoticed */
+};
+
+static const struct fail_shape fail_shapes[] = {
+	{ "private", MEMORY_DEVICE_PRIVATE, 0, 20 },
+	/* The count, and what each of three sections needs */
+	{ "coherent", MEMORY_DEVICE_COHERENT, 1, 4 },
+	{ "fs_dax", MEMORY_DEVICE_FS_DAX, 1, 4 },
+};
+
+static void fail_desc(const struct fail_shape *shape, char *desc)
+{
+	strscpy(desc, shape->name, KUNIT_PARAM_DESC_SIZE);
+}
+
+KUNIT_ARRAY_PARAM(fail, fail_shapes, fail_desc);
+
+/* Two ranges, the first of which has parts in three sections */
+static struct dm *fail_new(struct kunit *test, enum memory_type type)
+{
+	struct dm *dm = dm_new(test, type);
+	u64 start = dm_request(dm, SZ_512M);
+
+	dm_range(dm, start + SZ_128M - SIZE, SZ_128M + 2 * SIZE);
+	dm_range(dm, start + SZ_256M + 2 * SIZE, SIZE);
+	return dm;
+}
+
+struct fail_traces {
+	unsigned long present, spanned, start;
+	long keys;
+};
+
+static struct fail_traces fail_traces_now(void)
+{
+	struct zone *zone = &NODE_DATA(DM_NODE)->node_zones[ZONE_DEVICE];
+
+	return (struct fail_traces) {
+		.present = zone->present_pages,
+		.spanned = zone->spanned_pages,
+		.start = zone->zone_start_pfn,
+		.keys = static_key_count(&devmap_managed_key.key),
+	};
+}
+
+/* No struct page is there any more, nobody finds it, and its count is gone */
+static void expect_nothing_left(struct dm *dm, const struct fail_traces *before,
+				unsigned int n)
+{
+	struct fail_traces after = fail_traces_now();
+	unsigned long pfn, found = 0;
+	int i;
+
+	for (i = 0; i < dm->pgmap->nr_range; i++)
+		for (pfn = dm_pfn(dm, i); pfn < dm_pfn(dm, i) + dm_n(dm, i);
+		     pfn += PAGES_PER_SUBSECTION)
+			found += dm_found(pfn) || pfn_valid(pfn);
+	KUNIT_EXPECT_EQ_MSG(dm->test, found, 0, "n %u", n);
+	KUNIT_EXPECT_MEMEQ_MSG(dm->test, &after, before, sizeof(after), "n %u", n);
+	KUNIT_EXPECT_EQ_MSG(dm->test, dm->pgmap->nr_range, 2, "n %u", n);
+	KUNIT_EXPECT_NULL_MSG(dm->test, dm->pgmap->ref.data, "n %u", n);
+}
+
+/* With the nth allocation failing: has it, and what became of that */
+static bool fail_one(struct dm *dm, struct device *dev, unsigned int n, int *ret)
+{
+	void *addr;
+
+	fail_nth_arm(n);
+	addr = dev ? devm_memremap_pages(dev, dm->pgmap) :
+		     memremap_pages(dm->pgmap, DM_NODE);
+	*ret = PTR_ERR_OR_ZERO(addr);
+	return fail_nth_disarm();
+}
+
+/* By device if there is one. How many errors there were; the memory is there then */
+static unsigned int fail_each(struct dm *dm, struct device *dev)
+{
+	unsigned int n, errors = 0;
+	struct fail_traces before;
+	int ret;
+
+	/* The zone grows to where it is, and never shrinks */
+	dm_add(dm);
+	dm_remove(dm);
+	before = fail_traces_now();
+	for (n = 1; fail_one(dm, dev, n, &ret); n++) {
+		/* There may be another way to do it */
+		if (ret) {
+			KUNIT_EXPECT_EQ_MSG(dm->test, ret, -ENOMEM, "n %u", n);
+			errors++;
+		} else if (dev) {
+			devm_memunmap_pages(dev, dm->pgmap);
+		} else {
+			memunmap_pages(dm->pgmap);
+		}
+		expect_nothing_left(dm, &before, n);
+	}
+	KUNIT_EXPECT_EQ(dm->test, ret, 0);
+	dm->added = !ret && !dev;
+	kunit_info(dm->test, "%u allocations failed, %u of them the call", n - 1, errors);
+	return errors;
+}
+
+/* Core code warns of what it could not add: once, since that is its way */
+static void no_memory(struct kunit *test)
+{
+	const struct fail_shape *shape = test->param_value;
+	struct dm *dm = fail_new(test, shape->type);
+	unsigned int errors;
+
+	fail_nth_begin(test, shape->min_order);
+	warning_begin(test);
+	errors = fail_each(dm, NULL);
+	warning_end(test);
+	KUNIT_EXPECT_GE(test, errors, shape->least);
+	dm_remove(dm);
+	dm_add(dm);
+}
+
+/* One more, for the device to know of it */
+static void no_memory_devm(struct kunit *test)
+{
+	struct device *dev = kunit_device_register(test, "memremap_kunit");
+	struct dm *dm = fail_new(test, MEMORY_DEVICE_FS_DAX);
+	unsigned int errors;
+
+	KUNIT_ASSERT_FALSE(test, IS_ERR(dev));
+	fail_nth_begin(test, 1);
+	warning_begin(test);
+	errors = fail_each(dm, dev);
+	warning_end(test);
+	KUNIT_EXPECT_GE(test, errors, 5);
+	kunit_device_unregister(test, dev);
+	dm_add(dm);
 }
 
 /* ---- What is refused ---- */
@@ -1241,6 +1389,9 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(refused_node),
 	KUNIT_CASE(refused_overlap),
 	KUNIT_CASE(failure_undone),
+	KUNIT_CASE_PARAM_ATTR(no_memory, fail_gen_params,
+			      ((struct kunit_attributes){ .speed = KUNIT_SPEED_SLOW })),
+	KUNIT_CASE_SLOW(no_memory_devm),
 	KUNIT_CASE(reuse),
 	KUNIT_CASE(first_address),
 	KUNIT_CASE(compat_align),

@@ -151,13 +151,24 @@ free:
 	return -ENOMEM;
 }
 
+static void dm_work_unregister(struct test_thread *thread)
+{
+	struct dm_env *e = thread->arg;
+
+	root_device_unregister(e->dev);
+}
+
 static void dm_exit(struct kunit *test)
 {
 	struct dm_env *e = test->priv;
+	struct test_thread *t;
 
 	if (!e || e->lost)
 		return;
-	root_device_unregister(e->dev);
+	/* Waits for pages, for ever if the case failed while it had some */
+	t = test_thread_start(test, -1, dm_work_unregister, e);
+	if (!t || !test_thread_join(test, t))
+		return;
 	KUNIT_EXPECT_EQ(test, dm_resources(&iomem_resource), e->resources);
 	KUNIT_EXPECT_EQ(test, atomic_read(&e->odd), 0);
 	dm_env_free(e);

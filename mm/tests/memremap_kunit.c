@@ -13,6 +13,7 @@
  */
 #include <kunit/device.h>
 #include <linux/bug.h>
+#include <linux/cpumask.h>
 #include <linux/irqflags.h>
 #include <linux/jiffies.h>
 #include <linux/memcontrol.h>
@@ -56,11 +57,6 @@ static bool dm_found(unsigned long pfn)
 	return pgmap;
 }
 
-static void work_remove(struct test_thread *t)
-{
-	dm_remove(t->arg);
-}
-
 static bool dm_is_dying(struct dm *dm)
 {
 	unsigned long limit = jiffies + TEST_LIMIT;
@@ -70,19 +66,13 @@ static bool dm_is_dying(struct dm *dm)
 	return percpu_ref_is_dying(&dm->pgmap->ref);
 }
 
-/* Removal has begun, and goes on in a thread of its own, which the caller joins */
+/* Removal has begun, and goes on until the caller joins it */
 static struct test_thread *remove_start(struct dm *dm)
 {
-	struct test_thread *t = test_thread_start(dm->test, -1, work_remove, dm);
+	struct test_thread *t = dm_remove_start(dm);
 
 	KUNIT_EXPECT_TRUE(dm->test, !t || dm_is_dying(dm));
 	return t;
-}
-
-static void dm_join(struct dm *dm, struct test_thread *t)
-{
-	if (!test_thread_join(dm->test, t))
-		dm->lost = true;
 }
 
 /* One warning in between, and no other one */
@@ -362,6 +352,13 @@ static void bad_compound_start(struct dm *dm)
 	range->end = range->start + SZ_1G - 1;
 }
 
+/* What is left of one */
+static void bad_compound_rest(struct dm *dm)
+{
+	bad_compound_start(dm);
+	dm->pgmap->range.end -= SZ_2M;
+}
+
 static void bad_altmap(struct dm *dm)
 {
 	dm->pgmap->flags = PGMAP_ALTMAP_VALID;
@@ -429,6 +426,7 @@ static const struct bad bad[] = {
 	{ "shift", bad_shift, MEMORY_DEVICE_GENERIC, -EINVAL },
 	{ "compound", bad_compound, MEMORY_DEVICE_GENERIC, -EINVAL },
 	{ "compound_start", bad_compound_start, MEMORY_DEVICE_GENERIC, -EINVAL },
+	{ "compound_rest", bad_compound_rest, MEMORY_DEVICE_GENERIC, -EINVAL },
 	{ "compound_start_private", bad_compound_start, MEMORY_DEVICE_PRIVATE, -EINVAL },
 	{ "altmap", bad_altmap, MEMORY_DEVICE_GENERIC, -EINVAL },
 	{ "altmap_base", bad_altmap_base, MEMORY_DEVICE_GENERIC, -EINVAL },
@@ -1069,6 +1067,7 @@ struct slot {
 	unsigned int order;
 	struct page *page;
 	atomic_t rounds;
+	atomic_t owned;		/* how often somebody has made it his own */
 	atomic_t spoilt;
 };
 
@@ -1091,15 +1090,20 @@ static void slot_desc(const struct slot_shape *shape, char *desc)
 
 KUNIT_ARRAY_PARAM(slot, slot_shapes, slot_desc);
 
-#define SLOT_ROUNDS	20000
-#define SLOT_LOOKS	40
+#define SLOT_ROUNDS	5000
+#define SLOT_LOOKS	100
+#define SLOT_PATIENCE	1000
 
+/* Returns when CPU 1 looks already, if there is one: what comes then, comes late */
 static void slot_page_free(struct dm *dm, struct page *page)
 {
 	struct slot *slot = dm->priv;
+	int owned = atomic_read(&slot->owned), i;
 
 	/* All that was written before; pairs with xchg() in slot_take() */
 	smp_store_release(&slot->page, page);
+	for (i = 0; i < SLOT_PATIENCE && atomic_read(&slot->owned) == owned; i++)
+		cpu_relax();
 }
 
 /* NULL if there is nothing more to do */
@@ -1144,6 +1148,7 @@ static void slot_own(struct slot *slot, struct page *page, unsigned long own)
 	page->private = ~own;
 	page->mapping = (void *)(own << 2);
 	set_bit(PG_referenced, &page->flags);
+	atomic_inc(&slot->owned);
 	for (look = 0; look < SLOT_LOOKS; look++) {
 		if (slot_spoilt(slot, page, own))
 			atomic_inc(&slot->spoilt);
@@ -1172,7 +1177,7 @@ static void never_written_later(struct kunit *test)
 	struct dm *dm = dm_simple(test, shape->type, SIZE);
 	struct slot *slot = kzalloc(sizeof(*slot), GFP_KERNEL);
 	struct test_thread *t[2];
-	unsigned int i;
+	unsigned int i, cpu;
 
 	KUNIT_ASSERT_NOT_NULL(test, slot);
 	slot->dm = dm;
@@ -1180,8 +1185,10 @@ static void never_written_later(struct kunit *test)
 	slot->page = dm_page(dm);
 	dm->priv = slot;
 	dm->page_free = slot_page_free;
-	for (i = 0; i < ARRAY_SIZE(t); i++)
-		t[i] = test_thread_start(test, -1, work_slot, slot);
+	for (i = 0; i < ARRAY_SIZE(t); i++) {
+		cpu = cpumask_nth(i % num_online_cpus(), cpu_online_mask);
+		t[i] = test_thread_start(test, cpu, work_slot, slot);
+	}
 	for (i = 0; i < ARRAY_SIZE(t); i++)
 		dm_join(dm, t[i]);
 	if (dm->lost)

@@ -9,7 +9,8 @@
  * for a linear mapping as long as nobody reads or writes through it. What a test
  * leaves behind, even one that failed, goes when it ends.
  *
- * What a thread uses that does not end stays, see test_thread.h: @lost.
+ * Removal waits until all pages are back, which may be for ever after a failure: such
+ * memory is @lost, see test_thread.h.
  *
  * Short names: dm is such a piece, n a count of pages.
  */
@@ -20,6 +21,8 @@
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
+
+#include "test_thread.h"
 
 #define DM_RANGES	4
 /* Two NUMA nodes or one: this one is there, and has CPUs and free memory */
@@ -55,20 +58,42 @@ static const struct dev_pagemap_ops dm_ops = {
 	.migrate_to_ram	= dm_migrate_to_ram,
 };
 
+static inline void dm_work_unmap(struct test_thread *t)
+{
+	struct dm *dm = t->arg;
+
+	memunmap_pages(dm->pgmap);
+}
+
+/* In a thread, for dm_join(): removal waits for as long as somebody has a page */
+static inline struct test_thread *dm_remove_start(struct dm *dm)
+{
+	struct test_thread *t = test_thread_start(dm->test, -1, dm_work_unmap, dm);
+
+	dm->added = false;
+	dm->lost = !t;
+	return t;
+}
+
+static inline void dm_join(struct dm *dm, struct test_thread *t)
+{
+	if (!test_thread_join(dm->test, t))
+		dm->lost = true;
+}
+
 static inline void dm_remove(struct dm *dm)
 {
 	if (dm->added)
-		memunmap_pages(dm->pgmap);
-	dm->added = false;
+		dm_join(dm, dm_remove_start(dm));
 }
 
 static inline void dm_destroy(void *data)
 {
 	struct dm *dm = data;
 
+	dm_remove(dm);
 	if (dm->lost)
 		return;
-	dm_remove(dm);
 	if (dm->res)
 		release_mem_region(dm->res->start, resource_size(dm->res));
 	kfree(dm->pgmap);

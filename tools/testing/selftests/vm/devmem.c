@@ -242,6 +242,26 @@ void unpin_longterm(int fd)
 	keep_no_more(fd);
 }
 
+/* The type of an entry that is not present, below the frame */
+#define ENTRY_TYPE_BITS	5
+
+uint64_t frame_of(const void *addr)
+{
+	uint64_t entry = pagemap_entry(addr), frame = entry & ((1ULL << 55) - 1);
+
+	if (entry & PM_PRESENT)
+		return frame;
+	return entry & PM_SWAPPED ? frame >> ENTRY_TYPE_BITS : 0;
+}
+
+bool tell_frame(const char *path, uint64_t pfn)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%#lx\n", pfn * page_size);
+	return write_text(path, text);
+}
+
 /* A program has one thread that looks for these at a time. */
 static sigjmp_buf bus_jump;
 static volatile sig_atomic_t bus_jumps, bus_came;
@@ -292,6 +312,58 @@ bool bus_error(void *addr, bool write, siginfo_t *info)
 	}
 	bus_jumps = 0;
 	return bus_errors_end(info);
+}
+
+/* ---- Memory of the dummy device ---- */
+
+int move_in(int fd, const void *at, void *buf, size_t pages)
+{
+	return dev_request(fd, HMM_DMIRROR_MIGRATE_TO_DEV, at, buf, pages).err;
+}
+
+int move_out(int fd, const void *at, size_t pages)
+{
+	return dev_request(fd, HMM_DMIRROR_MIGRATE_TO_SYS, at, NULL, pages).err;
+}
+
+int release(int fd)
+{
+	return dev_request(fd, HMM_DMIRROR_RELEASE, (void *)page_size, NULL, 1).err;
+}
+
+size_t pages_in(int fd, const void *at, size_t pages)
+{
+	unsigned char bytes[pages];
+	size_t i, n = 0;
+
+	if (dev_snapshot(fd, at, bytes, pages).err)
+		return -1;
+	for (i = 0; i < pages; i++) {
+		bytes[i] &= 0xf0;
+		n += bytes[i] == HMM_DMIRROR_PROT_DEV_PRIVATE_LOCAL ||
+		     bytes[i] == HMM_DMIRROR_PROT_DEV_COHERENT_LOCAL;
+	}
+	return n;
+}
+
+bool frames_of(int minor, uint64_t *first, uint64_t *last)
+{
+	char line[256], name[64], mine[32];
+	unsigned long start, end;
+	bool found = false;
+	FILE *f = fopen("/proc/iomem", "r");
+
+	sprintf(mine, "hmm_dmirror%d", minor);
+	while (f && !found && fgets(line, sizeof(line), f))
+		found = sscanf(line, " %lx-%lx : %63[^\n]", &start, &end, name) == 3 &&
+			!strcmp(name, mine);
+	if (f)
+		fclose(f);
+	if (!found)
+		return false;
+	*first = start / page_size;
+	*last = end / page_size;
+	return true;
 }
 
 /* ---- File systems ---- */
@@ -369,7 +441,7 @@ bool fs_unmount(void)
 /* What caches and lists of the kernel's may come to keep, in KiB */
 #define SLACK	(32 << 10)
 
-static char *text_of(const char *path)
+char *text_of(const char *path)
 {
 	size_t len = 0, room = 256 << 10;
 	char *text = malloc(room);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What the tests of device memory share: drivers bound and unbound through sysfs,
- * pages pinned across system calls, tasks looked at while they sleep, and what
- * /proc says of the machine's memory before and after.
+ * pages pinned across system calls, tasks looked at while they sleep, memory of the
+ * dummy device, and what /proc says of the machine's memory before and after.
  *
  * Who says nothing else returns true for success.
  */
@@ -81,6 +81,25 @@ void bus_errors_begin(void);
 bool bus_errors_seen(void);
 bool bus_errors_end(siginfo_t *info);
 
+/* The frame behind @addr: on a device where no CPU gets at it, or bad, too; or 0. */
+uint64_t frame_of(const void *addr);
+/* Say to the file @path of sysfs that one went bad; false with errno. */
+bool tell_frame(const char *path, uint64_t pfn);
+#define HARD_OFFLINE	"/sys/devices/system/memory/hard_offline_page"
+#define SOFT_OFFLINE	"/sys/devices/system/memory/soft_offline_page"
+
+/* ---- Memory of the dummy device ---- */
+
+/* Pages to the device, with a copy of them to @buf, and back; 0 or -errno. */
+int move_in(int fd, const void *at, void *buf, size_t pages);
+int move_out(int fd, const void *at, size_t pages);
+/* All of them come home, whoever has them, and the memory goes; 0 or -errno. */
+int release(int fd);
+/* How many of a run of pages are there; -1 on trouble. */
+size_t pages_in(int fd, const void *at, size_t pages);
+/* First and last frame of device @minor's memory; false while it has none. */
+bool frames_of(int minor, uint64_t *first, uint64_t *last);
+
 /* ---- File systems ---- */
 
 enum fs { EXT4, XFS };
@@ -102,6 +121,9 @@ struct world {
 	long total;		/* of /proc/meminfo, in KiB */
 	long available;
 };
+
+/* All of a file of /proc, which may be freed */
+char *text_of(const char *path);
 
 void world_take(struct world *world);
 /*

@@ -28,9 +28,6 @@
 #undef TEST_TIMEOUT_DEFAULT
 #define TEST_TIMEOUT_DEFAULT DEV_TIMEOUT
 
-#define HARD_OFFLINE	"/sys/devices/system/memory/hard_offline_page"
-#define SOFT_OFFLINE	"/sys/devices/system/memory/soft_offline_page"
-
 #ifndef MADV_SOFT_OFFLINE
 #define MADV_SOFT_OFFLINE	101
 #endif
@@ -173,14 +170,6 @@ static bool waits_for_news(void *arg)
 	       info.si_addr_lsb == task->shift;
 }
 
-static bool write_phys(const char *path, uint64_t phys)
-{
-	char text[32];
-
-	snprintf(text, sizeof(text), "%#lx\n", phys);
-	return write_text(path, text);
-}
-
 TEST_F(poison, told_of_what_others_found)
 {
 	struct { char *bad; char *at; int shift; } task = {
@@ -197,7 +186,7 @@ TEST_F(poison, told_of_what_others_found)
 	/* The finder maps nothing of it. */
 	ASSERT_EQ(0, munmap(mine, self->mem.len));
 	bus_errors_begin();
-	EXPECT_TRUE(write_phys(HARD_OFFLINE, self->phys));
+	EXPECT_TRUE(tell_frame(HARD_OFFLINE, self->phys / page_size));
 	EXPECT_FALSE(bus_errors_end(&info));
 	EXPECT_TRUE(finished(pid));
 	self->mem.addr = mmap(mine, self->mem.len, PROT_READ | PROT_WRITE,
@@ -213,7 +202,7 @@ TEST_F(poison, not_taken_offline)
 	bus_errors_begin();
 	EXPECT_EQ(-1, madvise(self->bad, page_size, MADV_SOFT_OFFLINE));
 	EXPECT_EQ(EIO, errno);
-	EXPECT_FALSE(write_phys(SOFT_OFFLINE, self->phys));
+	EXPECT_FALSE(tell_frame(SOFT_OFFLINE, self->phys / page_size));
 	EXPECT_EQ(EIO, errno);
 	EXPECT_FALSE(bus_errors_end(&info));
 	EXPECT_EQ(1234, load(self->bad));
@@ -266,14 +255,14 @@ TEST_F(pinned, removal_waits)
 	store(at, 1);
 	ASSERT_TRUE(pin(&page, at, page_size));
 	bus_errors_begin();
-	EXPECT_TRUE(write_phys(HARD_OFFLINE, phys));
+	EXPECT_TRUE(tell_frame(HARD_OFFLINE, phys / page_size));
 	EXPECT_TRUE(bus_errors_end(NULL));
 	pid = start(unbinds, &self->bond);
 	EXPECT_TRUE(wait_until(in_removal(pid), SOON));
 	usleep(A_WHILE);
 	EXPECT_TRUE(is_running(pid));
 	/* What is on its way out is nobody's any more: there is nobody to tell. */
-	EXPECT_FALSE(write_phys(HARD_OFFLINE, phys));
+	EXPECT_FALSE(tell_frame(HARD_OFFLINE, phys / page_size));
 	EXPECT_EQ(ENXIO, errno);
 	unpin(&page);
 	ASSERT_TRUE(finished(pid));

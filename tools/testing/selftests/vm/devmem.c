@@ -75,7 +75,7 @@ bool find_device_dax(struct bond *bond, size_t align)
 {
 	int i;
 
-	strcpy(bond->driver, DAX_DRIVER);
+	snprintf(bond->driver, sizeof(bond->driver), DAX_DRIVER);
 	for (i = 0; i < 8; i++) {
 		snprintf(bond->device, sizeof(bond->device), "dax%d.0", i);
 		if (bond_holds(bond) && device_dax_number(bond, "align") == align)
@@ -103,7 +103,7 @@ bool find_spare_pmem(struct bond *bond, char *disk, size_t size)
 	char path[128];
 	int i;
 
-	strcpy(bond->driver, PMEM_DRIVER);
+	snprintf(bond->driver, sizeof(bond->driver), PMEM_DRIVER);
 	for (i = 0; i < 8; i++) {
 		sprintf(disk, "pmem%d", i);
 		snprintf(path, sizeof(path), "/sys/block/%s/size", disk);
@@ -264,14 +264,14 @@ bool tell_frame(const char *path, uint64_t pfn)
 
 /* A program has one thread that looks for these at a time. */
 static sigjmp_buf bus_jump;
-static volatile sig_atomic_t bus_jumps, bus_came;
+static int bus_jumps, bus_came;		/* atomic: a handler is at them, too */
 static siginfo_t bus_info;
 
 static void bus_handler(int signal, siginfo_t *info, void *context)
 {
 	bus_info = *info;
-	bus_came = 1;
-	if (bus_jumps)
+	__atomic_store_n(&bus_came, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&bus_jumps, __ATOMIC_SEQ_CST))
 		siglongjmp(bus_jump, 1);
 }
 
@@ -282,14 +282,14 @@ void bus_errors_begin(void)
 		.sa_flags = SA_SIGINFO,
 	};
 
-	bus_came = 0;
+	__atomic_store_n(&bus_came, 0, __ATOMIC_SEQ_CST);
 	memset(&bus_info, 0, sizeof(bus_info));
 	sigaction(SIGBUS, &action, NULL);
 }
 
 bool bus_errors_seen(void)
 {
-	return bus_came;
+	return __atomic_load_n(&bus_came, __ATOMIC_SEQ_CST);
 }
 
 bool bus_errors_end(siginfo_t *info)
@@ -297,20 +297,20 @@ bool bus_errors_end(siginfo_t *info)
 	signal(SIGBUS, SIG_DFL);
 	if (info)
 		*info = bus_info;
-	return bus_came;
+	return __atomic_load_n(&bus_came, __ATOMIC_SEQ_CST);
 }
 
 bool bus_error(void *addr, bool write, siginfo_t *info)
 {
 	bus_errors_begin();
-	bus_jumps = 1;
+	__atomic_store_n(&bus_jumps, 1, __ATOMIC_SEQ_CST);
 	if (!sigsetjmp(bus_jump, 1)) {
 		if (write)
 			store(addr, 1);
 		else
 			load(addr);
 	}
-	bus_jumps = 0;
+	__atomic_store_n(&bus_jumps, 0, __ATOMIC_SEQ_CST);
 	return bus_errors_end(info);
 }
 
@@ -489,9 +489,9 @@ const char *world_changed(const struct world *before)
 	why[0] = 0;
 	world_take(&now);
 	if (strcmp(before->iomem, now.iomem))
-		strcpy(why, "/proc/iomem is not what it was");
+		sprintf(why, "/proc/iomem is not what it was");
 	else if (!same_blocks(before->blocks, now.blocks))
-		strcpy(why, "/proc/pagetypeinfo has other device memory");
+		sprintf(why, "/proc/pagetypeinfo has other device memory");
 	else if (before->total != now.total)
 		sprintf(why, "MemTotal was %ld kB, is %ld", before->total, now.total);
 	else if (before->available - now.available > SLACK)

@@ -52,9 +52,12 @@ bool is_running(pid_t pid);
 /* Wait for it; true if it went well, and in time. */
 bool finished(pid_t pid);
 
-/* Removal of device memory that waits for its pages: names of functions */
-#define in_removal(pid)	(is_in(pid, "pgmap_") || is_in(pid, "memunmap_pages") || \
-			 is_in(pid, "_wait_idle"))
+/* Is it in removal of device memory, which waits for pages? */
+static inline bool in_removal(pid_t pid)
+{
+	return is_in(pid, "pgmap_") || is_in(pid, "memunmap_pages") ||
+		is_in(pid, "_wait_idle");
+}
 
 /* ---- Pages ---- */
 

@@ -29,7 +29,7 @@
 #undef TEST_TIMEOUT_DEFAULT
 #define TEST_TIMEOUT_DEFAULT DEV_TIMEOUT
 
-#define FILE_BYTES	(1UL << 20)
+#define FILE_BYTES	(1024UL << 10)
 #define FILE_PATH	FS_DIR "/file"
 /* XFS needs as much. */
 #define SPACE		(300UL << 20)

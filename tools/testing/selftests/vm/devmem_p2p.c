@@ -25,7 +25,7 @@
 #define TEST_TIMEOUT_DEFAULT DEV_TIMEOUT
 
 #define PCI_DEVICES	"/sys/bus/pci/devices"
-#define PIECE		(1UL << 20)
+#define PIECE		(1024UL << 10)
 #define ROUNDS		5
 
 FIXTURE(p2p)
@@ -54,7 +54,7 @@ static bool find_p2p(struct bond *bond)
 	struct dirent *entry;
 	bool found = false;
 
-	strcpy(bond->driver, "/sys/bus/pci/drivers/nvme");
+	snprintf(bond->driver, sizeof(bond->driver), "/sys/bus/pci/drivers/nvme");
 	while (dir && !found && (entry = readdir(dir))) {
 		snprintf(bond->device, sizeof(bond->device), "%.60s", entry->d_name);
 		found = bond_holds(bond) && available(bond) > 0;
@@ -91,15 +91,20 @@ static char *p2p_map(const struct bond *bond, size_t len)
 	return at;
 }
 
-/* Queues are set up, and the disk is there: what is available stays the same. */
-static bool is_settled(const struct bond *bond)
+static bool opens(const struct bond *bond)
 {
-	int fd = -1;
+	int fd = open_disk(bond);
 
-	if (!wait_until((fd = open_disk(bond)) >= 0, SOON))
+	if (fd < 0)
 		return false;
 	close(fd);
 	return true;
+}
+
+/* Queues are set up, and the disk is there: what is available stays the same. */
+static bool is_settled(const struct bond *bond)
+{
+	return wait_until(opens(bond), SOON);
 }
 
 FIXTURE_SETUP(p2p)

@@ -120,11 +120,13 @@ FIXTURE_TEARDOWN(poison)
 }
 
 #define expect_told(info, how, at) do {				\
-	EXPECT_EQ(SIGBUS, (info)->si_signo);			\
-	EXPECT_EQ(how, (info)->si_code);			\
+	const siginfo_t *info_ = (info);			\
+								\
+	EXPECT_EQ(SIGBUS, info_->si_signo);			\
+	EXPECT_EQ(how, info_->si_code);				\
 	EXPECT_EQ((void *)((uintptr_t)(at) & -page_size),	\
-		  (void *)((uintptr_t)(info)->si_addr & -page_size)); \
-	EXPECT_EQ(variant->shift, (info)->si_addr_lsb);		\
+		  (void *)((uintptr_t)info_->si_addr & -page_size)); \
+	EXPECT_EQ(variant->shift, info_->si_addr_lsb);		\
 } while (0)
 
 /* Is @addr what the kernel names, which for a compound page is its start? */

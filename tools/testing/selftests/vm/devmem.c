@@ -316,9 +316,18 @@ bool bus_error(void *addr, bool write, siginfo_t *info)
 
 /* ---- Memory of the dummy device ---- */
 
+/*
+ * A page that somebody has in hand for a moment, such as the batch of a CPU on
+ * which it came home, stays behind: it is asked for again.
+ */
 int move_in(int fd, const void *at, void *buf, size_t pages)
 {
-	return dev_request(fd, HMM_DMIRROR_MIGRATE_TO_DEV, at, buf, pages).err;
+	int tries = 20, err;
+
+	do {
+		err = dev_request(fd, HMM_DMIRROR_MIGRATE_TO_DEV, at, buf, pages).err;
+	} while (err == -ENOENT && --tries && !usleep(10000));
+	return err;
 }
 
 int move_out(int fd, const void *at, size_t pages)

@@ -11,6 +11,7 @@
  * again and again leaves nothing behind.
  */
 #include <linux/align.h>
+#include <linux/gfp.h>
 #include <linux/ktime.h>
 #include <linux/mm.h>
 #include <linux/mmzone.h>
@@ -250,6 +251,8 @@ static struct traces traces_now(void)
 	};
 
 	rcu_barrier();
+	/* What CPUs keep in hand is free, too */
+	drain_all_pages(NULL);
 	now.slab = global_node_page_state_pages(NR_SLAB_UNRECLAIMABLE_B);
 	now.free = global_zone_page_state(NR_FREE_PAGES);
 	walk_iomem_res_desc(IORES_DESC_DEVICE_PRIVATE_MEMORY, IORESOURCE_MEM, 0,

@@ -467,6 +467,20 @@ char *text_of(const char *path)
 	return text;
 }
 
+long in_lists(void)
+{
+	char *zones = text_of("/proc/zoneinfo"), *line;
+	long count, sum = 0;
+
+	for (line = zones; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (sscanf(line, " count: %ld", &count) == 1)
+			sum += count;
+	}
+	free(zones);
+	return sum * (page_size / 1024);
+}
+
 void world_take(struct world *world)
 {
 	char *types = text_of("/proc/pagetypeinfo");
@@ -479,7 +493,7 @@ void world_take(struct world *world)
 	/* Pages on their way back, and caches that hide others */
 	sync();
 	write_text("/proc/sys/vm/drop_caches", "3");
-	world->available = read_keyed("/proc/meminfo", "MemAvailable");
+	world->available = read_keyed("/proc/meminfo", "MemAvailable") + in_lists();
 }
 
 /* The lines about device memory: of the others, blocks change types at any time. */
@@ -511,13 +525,10 @@ static const char *world_compare(const struct world *before)
 	return why[0] ? why : NULL;
 }
 
-/*
- * CPUs keep free pages in lists of their own, up to some ten MiB after much coming
- * and going, which count as used. They give an eighth of them back each second.
- */
+/* Some of it is given back by others, when they get to it. */
 const char *world_changed(const struct world *before)
 {
-	int seconds = 30;
+	int seconds = 10;
 	const char *why;
 
 	while ((why = world_compare(before)) && seconds--)

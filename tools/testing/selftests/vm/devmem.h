@@ -128,6 +128,8 @@ struct world {
 /* All of a file of /proc, which may be freed */
 char *text_of(const char *path);
 
+/* In KiB: free pages that CPUs keep in lists of their own, which count as used */
+long in_lists(void);
 void world_take(struct world *world);
 /*
  * What differs now, for a message, or NULL. Available memory may be less by what

@@ -523,7 +523,7 @@ static const struct {
 	long limit;
 } figures[] = {
 	/* The pages moved would be 25 MiB, the struct pages 100 MiB. */
-	{ "MemFree", -2048 },
+	{ "MemFree", -2048 },	/* with those in lists of CPUs */
 	{ "SUnreclaim", 512 },
 	{ "VmallocUsed", 256 },
 	{ "Percpu", 64 },
@@ -556,6 +556,7 @@ static void heap_take(struct heap *heap)
 	heap->slabs = text_of("/proc/slabinfo");
 	for (i = 0; i < ARRAY_LEN(figures); i++)
 		heap->kib[i] = read_keyed("/proc/meminfo", figures[i].key);
+	heap->kib[0] += in_lists();
 }
 
 /* Objects of @cache, or -1 */

@@ -106,7 +106,7 @@ static void collect_from_cpus(void)
 /*
  * Has the group nothing any more, not even the top of a page table? What is left
  * of a page that was charged for small objects, when the last of them is gone,
- * stays with the group. Where nothing at all is charged the kinds, which CPUs
+ * stays with the group: a part of a page from each CPU. Where nothing at all is charged the kinds, which CPUs
  * count for themselves first, need not be asked: no limit collects them then.
  */
 static const char * const kinds[] = {
@@ -123,7 +123,8 @@ static bool group_is_empty(void)
 	for (i = 0; i < ARRAY_LEN(kinds); i++)
 		if (read_keyed(group_path("memory.stat"), kinds[i]))
 			return false;
-	return read_number(group_path("memory.current")) <= (long)page_size;
+	return read_number(group_path("memory.current")) <=
+	       sysconf(_SC_NPROCESSORS_ONLN) * (long)page_size;
 }
 
 static void group_say(struct __test_metadata *_metadata)

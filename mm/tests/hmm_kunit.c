@@ -41,6 +41,7 @@
 #include <linux/pgtable.h>
 #include <linux/prandom.h>
 #include <linux/rmap.h>
+#include <linux/sched/coredump.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/swap.h>
@@ -871,6 +872,8 @@ static int hmm_test_init(struct kunit *test)
 	vm_munmap(addr, PAGE_SIZE);
 	t->mm = current->mm;
 	mmgrab(t->mm);
+	/* khugepaged takes it for one that it has on its list, and leaves it alone */
+	set_bit(MMF_VM_HUGEPAGE, &t->mm->flags);
 	allow_signal(SIGKILL);
 	ret = hmm_test_file(t);
 	return ret ? ret : hmm_test_subscribe(t);

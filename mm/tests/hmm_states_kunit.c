@@ -33,6 +33,7 @@
 #include <linux/pfn_t.h>
 #include <linux/pgtable.h>
 #include <linux/pkeys.h>
+#include <linux/sched/coredump.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sizes.h>
@@ -139,6 +140,8 @@ static int states_init(struct kunit *test)
 	vm_munmap(addr, PAGE_SIZE);
 	t->mm = current->mm;
 	mmgrab(t->mm);
+	/* khugepaged takes it for one that it has on its list, and leaves it alone */
+	set_bit(MMF_VM_HUGEPAGE, &t->mm->flags);
 	allow_signal(SIGKILL);
 	t->file = anon_inode_getfile("[hmm_states]", &states_fops, t, O_RDWR);
 	if (IS_ERR(t->file)) {

@@ -106,8 +106,9 @@ static void collect_from_cpus(void)
 /*
  * Has the group nothing any more, not even the top of a page table? What is left
  * of a page that was charged for small objects, when the last of them is gone,
- * stays with the group: a part of a page from each CPU. Where nothing at all is charged the kinds, which CPUs
- * count for themselves first, need not be asked: no limit collects them then.
+ * stays with the group: a part of a page from each CPU. Where nothing at all is
+ * charged the kinds, which CPUs count for themselves first, need not be asked: no
+ * limit collects them then.
  */
 static const char * const kinds[] = {
 	"anon", "file", "shmem", "kernel_stack", "pagetables", "slab",

@@ -710,14 +710,20 @@ TEST_F(migrate, cpus_at_work)
 	pthread_t threads[3];
 	size_t i, moves = 0;
 	void *n;
+	int err;
 
 	memset(self->at, 0, self->bytes);
 	enough = false;
+	/* The first increments find it there. */
+	ASSERT_EQ(0, to_dev(self->fd, self->at, self->buf, 2).err);
 	for (i = 0; i < 3; i++)
 		ASSERT_EQ(0, pthread_create(&threads[i], NULL, increment,
 					    self->at + i / 2 * page_size));
 	for (i = 0; i < 100; i++) {
-		moves += !to_dev(self->fd, self->at, self->buf, 2).err;
+		err = to_dev(self->fd, self->at, self->buf, 2).err;
+		/* It came too late to read: a CPU had taken the page back already. */
+		EXPECT_TRUE(!err || err == -ENOENT);
+		moves += !err;
 		to_sys(self->fd, self->at, 1);
 	}
 	__atomic_store_n(&enough, true, __ATOMIC_SEQ_CST);
@@ -727,8 +733,7 @@ TEST_F(migrate, cpus_at_work)
 	}
 	EXPECT_EQ(sums[0], load(words));
 	EXPECT_EQ(sums[1], load(self->at + page_size));
-	/* Others came too late: a CPU had taken the page back already. */
-	EXPECT_LT(0, moves);
+	TH_LOG("read on the device %zu times of 100", moves);
 }
 
 TEST_HARNESS_MAIN

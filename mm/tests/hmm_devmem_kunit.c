@@ -14,7 +14,6 @@
  */
 #include <kunit/test.h>
 #include <linux/bitmap.h>
-#include <linux/bug.h>
 #include <linux/completion.h>
 #include <linux/cpumask.h>
 #include <linux/device.h>
@@ -35,6 +34,7 @@
 
 #include "fail_nth.h"
 #include "test_thread.h"
+#include "warnings.h"
 
 #define DM_SIZE		(4UL << 20)
 #define DM_PAGES		(DM_SIZE >> PAGE_SHIFT)
@@ -197,18 +197,6 @@ static void dm_put_all(struct page **pages, unsigned long nr)
 		dm_put(pages[nr]);
 }
 
-static void dm_warning_begin(struct kunit *test)
-{
-	if (panic_on_warn)
-		kunit_skip(test, "the warning would panic");
-	kunit_info(test, "kunit-expects-warning: begin %s\n", test->name);
-}
-
-static void dm_warning_end(struct kunit *test)
-{
-	kunit_info(test, "kunit-expects-warning: end %s\n", test->name);
-}
-
 /* ==== Adding and removing ==== */
 
 static void devmem_adds(struct kunit *test)
@@ -253,8 +241,7 @@ static void devmem_no_memory(struct kunit *test)
 
 	fail_nth_begin(test, 0);
 	/* Core code warns of what it could not add: once, since that is its way */
-	generic_bug_clear_once();
-	dm_warning_begin(test);
+	allow_warning_begin(test);
 	for (n = 1;; n++) {
 		fail_nth_arm(n);
 		m = devm_hmm_devmem_add(e->dev, &desc);
@@ -269,7 +256,7 @@ static void devmem_no_memory(struct kunit *test)
 		KUNIT_EXPECT_EQ_MSG(test, dm_resources(&iomem_resource), e->resources,
 				    "n %u", n);
 	}
-	dm_warning_end(test);
+	allow_warning_end(test);
 	kunit_info(test, "%u allocations failed, %u of them the call", n - 1, errors);
 	KUNIT_EXPECT_GE(test, errors, DM_FAIL_LEAST);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, m);
@@ -691,13 +678,13 @@ static void devmem_double_put(struct kunit *test)
 
 	KUNIT_ASSERT_NOT_NULL(test, p);
 	dm_put(p);
-	dm_warning_begin(test);
+	expect_warning_begin(test);
 	set_page_count(p, 1);
 	put_page(p);
 	/* And one that nobody has had; the warning comes once */
 	set_page_count(hmm_devmem_page(m, DM_PAGES - 1), 1);
 	put_page(hmm_devmem_page(m, DM_PAGES - 1));
-	dm_warning_end(test);
+	expect_warning_end(test);
 	KUNIT_EXPECT_EQ(test, atomic_read(&e->freed), 1);
 	KUNIT_EXPECT_EQ(test, hmm_devmem_nr_free(m), DM_PAGES);
 	KUNIT_EXPECT_EQ(test, hmm_devmem_alloc_pages(m, DM_PAGES + 1, e->pages),
@@ -715,9 +702,9 @@ static void devmem_reference_on_free_page(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, p);
 	dm_put(p);
 	set_page_count(p, 1);
-	dm_warning_begin(test);
+	expect_warning_begin(test);
 	nr = hmm_devmem_alloc_pages(m, DM_PAGES, e->pages);
-	dm_warning_end(test);
+	expect_warning_end(test);
 	KUNIT_EXPECT_EQ(test, nr, DM_PAGES - 1);
 	while (nr--) {
 		KUNIT_EXPECT_PTR_NE(test, e->pages[nr], p);
@@ -1081,9 +1068,9 @@ static void umbrella_is_none(struct kunit *test)
 {
 	struct dm_env *e = test->priv;
 
-	dm_warning_begin(test);
+	expect_warning_begin(test);
 	KUNIT_EXPECT_NULL(test, hmm_devmem_device_alloc_page(e->dev));
-	dm_warning_end(test);
+	expect_warning_end(test);
 }
 
 struct dm_near {

@@ -25,7 +25,6 @@
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/mutex.h>
-#include <linux/panic.h>
 #include <linux/pgtable.h>
 #include <linux/prandom.h>
 #include <linux/rmap.h>
@@ -35,6 +34,8 @@
 #include <linux/shmem_fs.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
+
+#include "warnings.h"
 
 /*
  * Longer than anything takes on a slow machine, shorter than KUnit's patience;
@@ -930,20 +931,6 @@ static struct vm_area_struct *t_vma(struct kunit *test, struct file *file,
 	mmap_write_unlock(e->mm);
 	KUNIT_ASSERT_EQ(test, ret, 0);
 	return vma;
-}
-
-/* ---- Warnings that are the contract ---- */
-
-static void t_warning_begin(struct kunit *test)
-{
-	if (panic_on_warn)
-		kunit_skip(test, "the warning would panic");
-	kunit_info(test, "kunit-expects-warning: begin %s\n", test->name);
-}
-
-static void t_warning_end(struct kunit *test)
-{
-	kunit_info(test, "kunit-expects-warning: end %s\n", test->name);
 }
 
 /* ==== Lists: coming and going ==== */
@@ -3912,12 +3899,12 @@ static void warns_of_blockable_refusal(struct kunit *test)
 	struct t_list *l = t_register(test, 0, &full_ops);
 	struct t_list *refuses, *newest;
 
-	t_warning_begin(test);
+	expect_warning_begin(test);
 	refuses = t_register(test, 1, &start_only_ops);
 	newest = t_register(test, 2, &full_ops);
 	refuses->refuse = -EAGAIN;
 	t_invalidate(test, 0, PG(1));
-	t_warning_end(test);
+	expect_warning_end(test);
 	/* A start that may sleep cannot fail: it goes on as if it had not */
 	EXPECT_LOG(test, "S2 S1 S0 E2 E0 ");
 	t_unregister(test, l);
@@ -3930,13 +3917,13 @@ static void warns_of_refusal_with_end(struct kunit *test)
 {
 	struct t_list *l, *refuses, *newest;
 
-	t_warning_begin(test);
+	expect_warning_begin(test);
 	l = t_register(test, 0, &full_ops);
 	refuses = t_register(test, 1, &full_ops);
 	newest = t_register(test, 2, &full_ops);
 	refuses->refuse = -EAGAIN;
 	KUNIT_EXPECT_EQ(test, t_nonblock(test, 0, PG(1)), -EAGAIN);
-	t_warning_end(test);
+	expect_warning_end(test);
 	EXPECT_LOG(test, "S2 S1 E2 ");
 	t_unregister(test, l);
 	t_unregister(test, refuses);
@@ -3948,13 +3935,13 @@ static void warns_of_interval_refusal(struct kunit *test)
 	struct t_ini *s, *next;
 	struct t_list *l;
 
-	t_warning_begin(test);
+	expect_warning_begin(test);
 	s = t_insert(test, 0, 0, PG(1));
 	next = t_insert(test, 1, PG(1), PG(2));
 	l = t_register(test, 0, &full_ops);
 	s->refuse = true;
 	t_invalidate(test, 0, PG(2));
-	t_warning_end(test);
+	expect_warning_end(test);
 	EXPECT_LOG(test, "i0 i1 S0 E0 ");
 	t_remove(test, s);
 	t_remove(test, next);
@@ -3966,11 +3953,11 @@ static void warns_of_second_start(struct kunit *test)
 	struct t_bracket *r;
 	struct t_ini *s;
 
-	t_warning_begin(test);
+	expect_warning_begin(test);
 	s = t_insert(test, 0, 0, PG(1));
 	r = t_open(test, 0, PG(1));
 	KUNIT_EXPECT_EQ(test, t_do(test, op_open, r), 0);
-	t_warning_end(test);
+	expect_warning_end(test);
 	/* The record is as it was: one end closes it */
 	t_close(test, r);
 	KUNIT_EXPECT_FALSE(test, t_collided(s, t_read(test, s)));
@@ -3982,12 +3969,12 @@ static void warns_of_remove(struct kunit *test)
 {
 	struct t_ini *s = t_ini(test, 0);
 
-	t_warning_begin(test);
+	expect_warning_begin(test);
 	t_do(test, op_remove, s);
 	t_reinsert(test, s, 0, PG(1));
 	t_do(test, op_remove, s);
 	t_do(test, op_remove, s);
-	t_warning_end(test);
+	expect_warning_end(test);
 	KUNIT_EXPECT_EQ(test, t_pins(test), 1);
 	t_invalidate(test, 0, PG(1));
 	KUNIT_EXPECT_EQ(test, hits(s), 0);
@@ -3997,10 +3984,10 @@ static void warns_of_unregister(struct kunit *test)
 {
 	struct t_list *l = t_register(test, 0, &full_ops);
 
-	t_warning_begin(test);
+	expect_warning_begin(test);
 	t_do(test, op_unregister, l);
 	t_do(test, op_unregister, l);
-	t_warning_end(test);
+	expect_warning_end(test);
 	KUNIT_EXPECT_EQ(test, t_pins(test), 1);
 	KUNIT_EXPECT_EQ(test, calls(l, T_RELEASE), 1);
 }
@@ -4013,9 +4000,9 @@ static void warns_of_stray_seq(struct kunit *test)
 	if (!IS_ENABLED(CONFIG_DEBUG_VM))
 		kunit_skip(test, "looked at with CONFIG_DEBUG_VM only");
 	s = t_insert(test, 0, 0, PG(1));
-	t_warning_begin(test);
+	expect_warning_begin(test);
 	mmu_interval_set_seq(&s->ini, t_read(test, s) + 1);
-	t_warning_end(test);
+	expect_warning_end(test);
 	t_invalidate(test, 0, PG(1));
 	t_remove(test, s);
 }
@@ -4025,14 +4012,14 @@ static void warns_of_missing_end(struct kunit *test)
 	struct t_env *e = test->priv;
 	struct t_ini *s;
 
-	t_warning_begin(test);
+	expect_warning_begin(test);
 	s = t_insert(test, 0, 0, PG(1));
 	t_open(test, PG(1), PG(2));
 	t_remove(test, s);
 	KUNIT_EXPECT_EQ(test, t_pins(test), 1);
 	mmput(e->mm);
 	e->mm = NULL;
-	t_warning_end(test);
+	expect_warning_end(test);
 }
 
 static struct kunit_case mmu_notifier_cases[] = {

@@ -1191,8 +1191,9 @@ static bool r_beside(struct r_world *w, const struct r_call *c,
 	const struct r_page *was = &w->before[i], *is = &w->after[i];
 	bool huge = was->order || is->order;
 
-	/* A NUMA hint goes for all of a folio at once, whatever maps it */
-	huge |= !was->flags && is->plain && folio_test_large(is->folio);
+	/* A NUMA hint goes for all of a folio at once, which may go to another node */
+	huge |= is->plain && folio_test_large(is->folio) &&
+		(!was->flags || was->pfn != is->pfn);
 	/* A huge zero page that has come and gone */
 	huge |= !was->flags && is->flags && is_zero_pfn(is->pfn) &&
 		was->vma->vm_flags & VM_HUGEPAGE;

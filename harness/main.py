@@ -84,6 +84,11 @@ def verb_gdb(settings):
 
 def verb_check(settings):
     import check
+    return check.at_every_change(settings)
+
+
+def verb_check_all(settings):
+    import check
     return check.everything(settings)
 
 
@@ -115,7 +120,8 @@ VERBS = {
     "conformance": verb_conformance,
     "tree": verb_tree, "config": verb_config, "kernel": verb_kernel,
     "test": verb_test, "demo": verb_demo, "shell": verb_shell,
-    "gdb": verb_gdb, "check": verb_check, "bench": verb_bench, "model": verb_model,
+    "gdb": verb_gdb, "check": verb_check, "check-all": verb_check_all,
+    "bench": verb_bench, "model": verb_model,
     "torture": verb_torture,
     "um": single("um"), "users": single("users"), "docs": single("docs"),
     "lint": single("lint"),

@@ -35,9 +35,9 @@ HUGE_PAGES = "hugepagesz=1G hugepages=1:2 hugepagesz=2M hugepages=32"
 # A PCI device that does DMA, to any address, for the tests that want a real one.
 EDU = "edu,dma_mask=0xffffffffffffffff"
 # An NVMe controller with memory of its own that other devices may use. What is behind
-# it reads as zeroes, and no faster than 4 MiB a second: that a test can look on.
+# it reads as zeroes, and no faster than 1 MiB a second: that a test can look on.
 NVME = ["-drive", "if=none,id=nvme,driver=null-co,size=256M,read-zeroes=on,"
-        "throttling.bps-total=4194304",
+        "throttling.bps-total=1048576",
         "-device", "nvme,serial=hmm,drive=nvme,cmb_size_mb=64"]
 
 # The machines, and what each adds to the kernel's command line. The second has an

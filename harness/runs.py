@@ -222,6 +222,14 @@ def repeat_command(run, name):
     return run.repeat
 
 
+def reasons(run, name):
+    """What the run's own logs tell of a test that failed."""
+    if not run or not (run.directory / "results").is_file():
+        return []
+    return verdicts.evidence(name, read_text(run.directory / "console"),
+                             read_text(run.directory / "results"))
+
+
 def report(settings, outcomes):
     """Print (title, verdict, run) triples: details first, totals last."""
     for title, verdict, run in outcomes:
@@ -241,6 +249,8 @@ def report(settings, outcomes):
             say(f"  again: {repeat_command(run, verdict.failed[0][0])}")
         for name, why in verdict.failed:
             say(f"  FAILED: {name}: {why}")
+            for line in reasons(run, name):
+                say(f"      {line}")
     say(totals([v for _, v, _ in outcomes]))
 
 

@@ -26,8 +26,9 @@ SPLATS = re.compile(
     r"|INFO: rcu|INFO: task .* blocked for more|soft lockup|hard LOCKUP"
     r"|unreferenced object|\bOops\b|Kernel panic|general protection|Internal error:"
     r"|Bad page state|refcount_t:|nobody cared|stack-protector:")
+SPLATS_NAMED = 6
 PLAIN_WARNING = re.compile(r"\bWARNING: CPU: \d+ PID: \d+ at ")
-BRACKET = re.compile(r"kunit-expects-warning: (begin|end) (\S+)")
+BRACKET = re.compile(r"kunit-(?:(expect|allow)s)-warning: (begin|end) (\S+)")
 
 
 @dataclass
@@ -57,14 +58,15 @@ def find_splats(text):
     """(splats, trouble with expected warnings), each a list of (line, text).
 
     Between the two marks of a KUnit case that provokes a warning on purpose
-    there must be exactly one plain warning, and nothing else is let pass.
+    there must be exactly one plain warning, or at most one where it is only
+    allowed; nothing else is let pass.
     """
     splats, trouble = [], []
     inside, warned, opened = None, 0, 0
     for number, line in enumerate(text.splitlines()):
         mark = BRACKET.search(line)
         if mark:
-            what, name = mark.groups()
+            how, what, name = mark.groups()
             if what == "begin":
                 if inside:
                     trouble.append((opened, f"expected warning of {inside}: never closed"))
@@ -72,8 +74,8 @@ def find_splats(text):
                 continue
             if inside != name:
                 trouble.append((number, f"expected warning of {name}: end without begin"))
-            elif warned != 1:
-                trouble.append((number, f"expected one warning in {name}, saw {warned}"))
+            elif warned > 1 or (how == "expect" and not warned):
+                trouble.append((number, f"{how}ed one warning in {name}, saw {warned}"))
             inside = None
         elif SPLATS.search(line):
             if inside and PLAIN_WARNING.search(line):
@@ -325,15 +327,47 @@ def add_missing(verdict, tree, console, expected):
 
 def add_splats(verdict, console):
     splats, trouble = find_splats(console)
-    for _, line in splats:
-        verdict.splats.append(line)
-    for _, line in trouble:
-        verdict.splats.append(line)
-    first = sorted(splats + trouble)[:1]
-    if first:
-        verdict.first_splat = splat_lines(console, first[0][0])
-        verdict.fail("console", first[0][1] + (
-            f" (and {len(verdict.splats) - 1} more)" if len(verdict.splats) > 1 else ""))
+    found = sorted(splats + trouble)
+    verdict.splats += [line for _, line in found]
+    if found:
+        verdict.first_splat = splat_lines(console, found[0][0])
+        more = len(found) - SPLATS_NAMED
+        verdict.fail("console", "; ".join(line for _, line in found[:SPLATS_NAMED])
+                     + (f" (and {more} more)" if more > 0 else ""))
+
+
+# --- why a test failed ------------------------------------------------------
+
+EVIDENCE_LINES = 12
+
+
+def kunit_evidence(console, case):
+    """What a case said of itself; of what it expected, the lines below, too."""
+    found, open_until = [], 0
+    for number, line in enumerate(TIMESTAMP.sub("", console).splitlines()):
+        if re.search(rf"# {re.escape(case)}: ", line):
+            found.append(line.strip())
+            open_until = number + 5 if " FAILED at " in line else 0
+        elif number < open_until and not re.match(r"\s*(?:#|(?:not )?ok )|\s*$", line):
+            found.append("  " + line.strip())
+    return found
+
+
+def selftest_evidence(results, case):
+    return [line.lstrip("# ") for line in results.splitlines()
+            if re.match(rf"[# ]*\S+\.c:\d+:{re.escape(case)}:", line)]
+
+
+def evidence(name, console, results):
+    """The lines that tell why test `name` failed, as far as there are any."""
+    parts = name.split(".")
+    if name.startswith("kunit:") and len(parts) > 1:
+        found = kunit_evidence(console, parts[1])
+    elif name.startswith(("vm:", "mm:")) and len(parts) > 1:
+        found = selftest_evidence(results, parts[-1])
+    else:
+        found = []
+    return found[:EVIDENCE_LINES]
 
 
 def exit_code(verdict, ended):

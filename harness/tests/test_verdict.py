@@ -80,6 +80,33 @@ class Details(unittest.TestCase):
                 splats, _ = verdicts.find_splats("[    1.000000] " + line + "\n")
                 self.assertEqual(len(splats), 1)
 
+    def test_an_allowed_warning_may_come_once_or_not_at_all(self):
+        warning = "[ 1.000000] WARNING: CPU: 0 PID: 7 at mm/x.c:1 add_pages+0x1/0x2\n"
+        for times in range(3):
+            text = ("[ 1.000000]     # c: kunit-allows-warning: begin c\n"
+                    + times * warning
+                    + "[ 1.000000]     # c: kunit-allows-warning: end c\n")
+            splats, trouble = verdicts.find_splats(text)
+            self.assertEqual((len(splats), len(trouble)), (0, int(times > 1)))
+
+    def test_a_failed_test_tells_why(self):
+        console = ("[    1.000000]     # faults: seed=7: 32 worlds\n"
+                   "[    1.100000]     # faults: EXPECTATION FAILED at mm/x.c:9\n"
+                   "[    1.100000]     Expected a == 1, but\n"
+                   "[    1.100000]         a == 2 (0x2)\n"
+                   "[    1.200000]     not ok 1 faults\n"
+                   "[    1.300000]     # other: seed=8\n")
+        self.assertEqual(verdicts.evidence("kunit:hmm_random.faults", console, ""),
+                         ["# faults: seed=7: 32 worlds",
+                          "# faults: EXPECTATION FAILED at mm/x.c:9",
+                          "  Expected a == 1, but", "  a == 2 (0x2)"])
+        results = ("# #  RUN           p2p.kept ...\n"
+                   "# # p2p.c:29:kept:Expected 1 (1) == n (2)\n"
+                   "# # p2p.c:30:other:Expected 0 (0) == n (2)\n")
+        self.assertEqual(verdicts.evidence("vm:p2p.p2p.kept", "", results),
+                         ["p2p.c:29:kept:Expected 1 (1) == n (2)"])
+        self.assertEqual(verdicts.evidence("console", console, results), [])
+
     def test_ordinary_lines_are_no_splats(self):
         for line in ("kasan: KernelAddressSanitizer initialized",
                      "kmemleak: Kernel memory leak detector initialized",

@@ -6,6 +6,7 @@ serial port. Nothing is judged here: a boot ends as "exited", "hang" (too long
 without a word) or "timeout", and verdict.py reads the two files.
 """
 
+import re
 import shlex
 import subprocess
 import time
@@ -190,6 +191,23 @@ class Tail:
         return data.decode("utf-8", "replace")
 
 
+class Times:
+    """When each part began, in seconds since the start, for whoever wonders."""
+
+    PART = re.compile(r"^(?:# selftests: \S+ (\S+)|hmm-guest: (\w+ begin \S+))", re.M)
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.path.write_text("", encoding="ascii")
+        self.began = time.monotonic()
+
+    def see(self, text):
+        with open(self.path, "a", encoding="ascii") as file:
+            for match in self.PART.finditer(text):
+                file.write(f"{time.monotonic() - self.began:7.1f} "
+                           f"{match[1] or match[2]}\n")
+
+
 def boot(argv, console, results, label, factor, show=None, verbose=False):
     """Run one guest to its end; returns (how it ended, QEMU's status).
 
@@ -205,7 +223,8 @@ def boot(argv, console, results, label, factor, show=None, verbose=False):
         proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out,
                                 stderr=subprocess.STDOUT, start_new_session=True)
         try:
-            how = _watch(proc, tails, heart, factor, show, verbose)
+            how = _watch(proc, tails, heart, factor, show, verbose,
+                         Times(log.with_name("times")))
         finally:
             if proc.poll() is None:
                 kill_group(proc)
@@ -216,7 +235,7 @@ def boot(argv, console, results, label, factor, show=None, verbose=False):
     return how, proc.returncode
 
 
-def _watch(proc, tails, heart, factor, show, verbose):
+def _watch(proc, tails, heart, factor, show, verbose, times):
     began = spoke = time.monotonic()
     last = "booting"
     while True:
@@ -227,6 +246,8 @@ def _watch(proc, tails, heart, factor, show, verbose):
                 continue
             spoke = time.monotonic()
             last = (text.strip().splitlines() or [last])[-1]
+            if tail is tails[1]:
+                times.see(text)
             if show and tail is tails[1]:
                 show(text)
             elif verbose:

@@ -445,7 +445,13 @@ TEST_F(states, soft_offlined)
 	EXPECT_EQ(8, dev_peek(self->fd, at));
 	EXPECT_EQ(0, dev_poke(self->fd, at, 9));
 	EXPECT_EQ(9, load(at));
-	make_good(pfn);
+	/*
+	 * A frame that is made good again after this has been freed twice in the eyes
+	 * of 6.12's page owner, which warns of that when it meets the place again that
+	 * allocated it. Where there is a page owner the frame stays as it is.
+	 */
+	if (access("/sys/kernel/debug/page_owner", F_OK))
+		make_good(pfn);
 }
 
 /* ---- mremap() ---- */

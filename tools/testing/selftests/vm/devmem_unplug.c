@@ -229,18 +229,23 @@ static bool looks(struct job *job)
 
 static bool reads_by_device(struct job *job)
 {
-	job->err = dev_read(job->done % 2 ? job->fd : job->other, job->at, job->buf,
-			    PAGES).err;
-	return !job->err && same(job, 0, PAGES);
+	int err = dev_read(job->done % 2 ? job->fd : job->other, job->at, job->buf,
+			   PAGES).err;
+
+	if (err)
+		job->err = err;
+	return !err && same(job, 0, PAGES);
 }
 
 /* What somebody has in hand just now does not move. */
 static bool moves_in(struct job *job)
 {
 	size_t page = piece(job);
+	int err = move_in(job->fd, job->at + page * page_size, job->buf, PIECE);
 
-	job->err = move_in(job->fd, job->at + page * page_size, job->buf, PIECE);
-	return job->err == -ENOENT || (!job->err && same(job, page, PIECE));
+	if (err && err != -ENOENT)
+		job->err = err;
+	return err == -ENOENT || (!err && same(job, page, PIECE));
 }
 
 static bool forks(struct job *job)

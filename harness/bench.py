@@ -32,7 +32,7 @@ MEMORY = "2G"
 
 # What is counted on one CPU: a suite, and what the N of its rows NAME/N counts.
 SUITES = {"mmu_notifier_bench": "subscriptions", "hmm_bench": "pages of a range",
-          "memremap_bench": None}
+          "memremap_bench": None, "migrate_device_bench": "pages"}
 
 FIGURE = re.compile(r"# ?(?:.*?)bench: (\S+) ([\d.]+) (\S+)\s*$")
 NATIVE = "hmm_bench"

@@ -15,6 +15,7 @@
 #include <linux/delay.h>
 #include <linux/math64.h>
 #include <linux/rcupdate.h>
+#include <linux/sort.h>
 #include <linux/timex.h>
 
 /* User Mode Linux has no counter of its own */
@@ -38,6 +39,30 @@ static inline void b_settle(void)
 {
 	synchronize_rcu();
 	msleep(20);
+}
+
+/* From right after a tick: the next is 4 million cycles away under -icount */
+static inline void b_after_tick(void)
+{
+	unsigned long now;
+
+	b_settle();
+	now = READ_ONCE(jiffies);
+	while (READ_ONCE(jiffies) == now)
+		cpu_relax();
+}
+
+static inline int b_compare(const void *a, const void *b)
+{
+	u64 x = *(const u64 *)a, y = *(const u64 *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static inline u64 b_median(u64 *cycles, unsigned int n)
+{
+	sort(cycles, n, sizeof(*cycles), b_compare, NULL);
+	return cycles[n / 2];
 }
 
 /* Cycles for @loops runs of @body, which may look at @i; their own cost is off */

@@ -25,7 +25,6 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
-#include <linux/sort.h>
 
 #include "bench.h"
 
@@ -261,19 +260,6 @@ static void b_map_split(struct kunit *test)
 
 /* ---- The walk, everything there ---- */
 
-static int b_compare(const void *a, const void *b)
-{
-	u64 x = *(const u64 *)a, y = *(const u64 *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static u64 b_median(u64 *cycles, unsigned int n)
-{
-	sort(cycles, n, sizeof(*cycles), b_compare, NULL);
-	return cycles[n / 2];
-}
-
 static struct hmm_range b_range(struct b_env *b, unsigned long def, unsigned long mask)
 {
 	return (struct hmm_range) {
@@ -460,17 +446,6 @@ static void b_map_fresh(struct kunit *test)
 
 	KUNIT_ASSERT_EQ(test, vm_munmap(B_BASE, b->n << PAGE_SHIFT), 0);
 	b_map_nothing(test);
-}
-
-/* From right after a tick: the next is 4 million cycles away under -icount */
-static void b_after_tick(void)
-{
-	unsigned long now;
-
-	b_settle();
-	now = READ_ONCE(jiffies);
-	while (READ_ONCE(jiffies) == now)
-		cpu_relax();
 }
 
 static u64 b_faults_by_walk(struct kunit *test, unsigned long def)

@@ -18,7 +18,6 @@
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/sizes.h>
-#include <linux/sort.h>
 
 #include "bench.h"
 
@@ -59,19 +58,6 @@ static void b_row_desc(const struct b_row *row, char *desc)
 
 KUNIT_ARRAY_PARAM(b_rows, b_rows, b_row_desc);
 
-static int b_compare(const void *a, const void *b)
-{
-	u64 x = *(const u64 *)a, y = *(const u64 *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static u64 b_median(u64 *cycles)
-{
-	sort(cycles, B_REPS, sizeof(*cycles), b_compare, NULL);
-	return cycles[B_REPS / 2];
-}
-
 /* Cycles of one adding and one removal */
 static int b_once(struct dev_pagemap *pgmap, u64 *add, u64 *remove)
 {
@@ -96,7 +82,7 @@ static void b_say_row(struct kunit *test, const char *what, u64 *cycles)
 	char name[64];
 
 	snprintf(name, sizeof(name), "%s-%s", what, row->name);
-	b_say(test, name, b_median(cycles), B_SIZE / PAGE_SIZE);
+	b_say(test, name, b_median(cycles, B_REPS), B_SIZE / PAGE_SIZE);
 }
 
 static void hotplug(struct kunit *test)

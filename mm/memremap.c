@@ -530,7 +530,7 @@ static int range_add(struct dev_pagemap *pgmap, int i, int nid)
 	};
 	int ret;
 
-	/* Before it can be found: pfn_to_online_page() takes what is found for ours */
+	/* First of all: pfn_to_online_page() takes what is found for ours */
 	if (range_is_system_memory(range)) {
 		range_refused(range, "system memory is there");
 		return -ENXIO;
@@ -662,9 +662,45 @@ EXPORT_SYMBOL_GPL(memunmap_pages);
 
 /* ---- Adding ---- */
 
+/*
+ * Is there system memory in a section where a range begins or ends? The section is
+ * online then, and pfn_to_online_page() tells the two apart by get_dev_pagemap().
+ */
+static bool pgmap_shares_sections(struct dev_pagemap *pgmap)
+{
+	int i;
+
+	for (i = 0; i < pgmap->nr_range; i++) {
+		if (online_section_nr(pfn_to_section_nr(first_pfn(&pgmap->ranges[i]))) ||
+		    online_section_nr(pfn_to_section_nr(last_pfn(&pgmap->ranges[i]))))
+			return true;
+	}
+	return false;
+}
+
 static void pgmap_released(struct percpu_ref *ref)
 {
 	complete(&container_of(ref, struct dev_pagemap, ref)->done);
+}
+
+/*
+ * Who looks up a pfn takes what he gets for a page. So the count is dead, and
+ * get_dev_pagemap() fails, until the struct pages of all ranges have been made; only
+ * where sections are shared it cannot be, and who comes by a pfn alone meanwhile may
+ * see a struct page that is not one yet.
+ */
+static int pgmap_count_init(struct dev_pagemap *pgmap)
+{
+	unsigned int flags = pgmap_shares_sections(pgmap) ? 0 : PERCPU_REF_INIT_DEAD;
+
+	init_completion(&pgmap->done);
+	return percpu_ref_init(&pgmap->ref, pgmap_released, flags, GFP_KERNEL);
+}
+
+static void pgmap_go_live(struct dev_pagemap *pgmap)
+{
+	if (percpu_ref_is_dying(&pgmap->ref))
+		percpu_ref_reinit(&pgmap->ref);
 }
 
 /*
@@ -682,6 +718,7 @@ static int pgmap_add_ranges(struct dev_pagemap *pgmap, int nr_range, int nid)
 			break;
 	}
 	pgmap->nr_range = nr_range;
+	pgmap_go_live(pgmap);
 	if (ret)
 		pgmap_teardown(pgmap, i);
 	return ret;
@@ -715,8 +752,7 @@ void *memremap_pages(struct dev_pagemap *pgmap, int nid)
 	if (ret)
 		return ERR_PTR(ret);
 
-	init_completion(&pgmap->done);
-	ret = percpu_ref_init(&pgmap->ref, pgmap_released, 0, GFP_KERNEL);
+	ret = pgmap_count_init(pgmap);
 	if (ret)
 		return ERR_PTR(ret);
 	devmap_managed_get(pgmap);

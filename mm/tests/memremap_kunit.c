@@ -1204,6 +1204,59 @@ static void never_written_later(struct kunit *test)
 	kfree(slot);
 }
 
+/* ---- Found while it is added ---- */
+
+struct finder {
+	unsigned long pfn;
+	atomic_t looks, early;
+};
+
+/* Looks up a pfn until it is there: what is behind it must be made by then */
+static void work_find(struct test_thread *t)
+{
+	struct finder *f = t->arg;
+	struct dev_pagemap *pgmap;
+
+	while (!test_thread_must_stop(t)) {
+		pgmap = get_dev_pagemap(f->pfn, NULL);
+		atomic_inc(&f->looks);
+		if (pgmap) {
+			if (pfn_to_page(f->pfn)->pgmap != pgmap)
+				atomic_inc(&f->early);
+			put_dev_pagemap(pgmap);
+			return;
+		}
+		cond_resched();
+	}
+}
+
+/* The last page of many, which is made long after the first one could be found */
+static void found_when_made(struct kunit *test)
+{
+	struct dm *dm = dm_new(test, MEMORY_DEVICE_PRIVATE);
+	struct finder *f = kzalloc(sizeof(*f), GFP_KERNEL);
+	struct test_thread *t;
+
+	KUNIT_ASSERT_NOT_NULL(test, f);
+	if (num_online_cpus() < 2) {
+		kfree(f);
+		kunit_skip(test, "one CPU only");
+	}
+	dm_range(dm, dm_request(dm, SZ_2G), SZ_2G);
+	f->pfn = dm_pfn(dm, 0) + dm_n(dm, 0) - 1;
+	t = test_thread_start(test, -1, work_find, f);
+	while (t && !atomic_read(&f->looks))
+		cond_resched();
+	KUNIT_EXPECT_FALSE(test, IS_ERR(dm_try(dm)));
+	if (!test_thread_join(test, t)) {
+		dm->lost = true;
+		return;
+	}
+	KUNIT_EXPECT_EQ(test, atomic_read(&f->early), 0);
+	kunit_info(test, "looked up %d times", atomic_read(&f->looks));
+	kfree(f);
+}
+
 /* ---- FS_DAX ---- */
 
 struct idle_wait {
@@ -1412,6 +1465,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(lookup_cached),
 	KUNIT_CASE(lookup_atomic),
 	KUNIT_CASE(lookup_dying),
+	KUNIT_CASE(found_when_made),
 	KUNIT_CASE(pfn_usable),
 	KUNIT_CASE(removal_waits_for_count),
 	KUNIT_CASE(removal_waits_for_pages),

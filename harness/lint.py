@@ -105,15 +105,16 @@ def everything(settings, log):
     return verdict
 
 
-def maps_page_tables(text, function):
-    """Does a function of this source let go of a table of PTEs?
+def unlocks_for_core(text, function):
+    """Does a function of this source let go of what core code has locked unseen?
 
     pte_offset_map() takes the RCU read lock only if it returns a table. Sparse
     cannot follow that and calls each pte_unmap() behind a test of the result an
-    unexpected unlock, wherever in the kernel it stands.
+    unexpected unlock, wherever in the kernel it stands. folio_lruvec_lock_irq() does
+    not say that it takes a lock, but unlock_page_lruvec_irq() is inline.
     """
     body = re.search(rf"^\S[^;{{}}]*\b{function}\([^;{{}}]*\)\n\{{.*?^\}}", text, re.M | re.S)
-    return bool(body) and "pte_unmap" in body[0]
+    return bool(body) and ("pte_unmap" in body[0] or "unlock_page_lruvec" in body[0])
 
 
 def said_of(source, output, text):
@@ -121,7 +122,7 @@ def said_of(source, output, text):
     found = re.findall(rf"^.*{re.escape(source)}:\d+:\d+: .*$", output, re.M)
     imbalance = re.compile(r"context imbalance in '(\w+)' - unexpected unlock")
     return [line for line in dict.fromkeys(found)
-            if not ((m := imbalance.search(line)) and maps_page_tables(text, m[1]))]
+            if not ((m := imbalance.search(line)) and unlocks_for_core(text, m[1]))]
 
 
 def sparse(settings, log):

@@ -19,6 +19,11 @@ static int maps(pmd_t *pmd,
 	pte_unmap(ptep);
 	return 1;
 }
+
+static void lists(struct folio *folio)
+{
+	unlock_page_lruvec_irq(folio_lruvec_lock_irq(folio));
+}
 """
 
 
@@ -32,6 +37,9 @@ class SparseTest(unittest.TestCase):
 
     def test_unmapping_a_table_is_no_imbalance(self):
         self.assertEqual(self.said(warning("maps")), [])
+
+    def test_the_lock_of_lru_lists_is_no_imbalance(self):
+        self.assertEqual(self.said(warning("lists")), [])
 
     def test_other_imbalances_count(self):
         lines = [warning("locks"), warning("maps", "wrong count at exit")]

@@ -352,6 +352,23 @@ static bool is_new_page(struct page *page)
 	return !folio->mapping;
 }
 
+/*
+ * What folio_migrate_mapping() does for a page that is in no cache: only by a
+ * reference could somebody use the old one yet, and there is none but @ours.
+ */
+static bool take_over_mapping(struct folio *dst, struct folio *src, int ours)
+{
+	if (folio_test_swapcache(src))
+		return !folio_migrate_mapping(folio_mapping(src), dst, src, ours - 1);
+	if (folio_ref_count(src) != ours)
+		return false;
+	dst->index = src->index;
+	dst->mapping = src->mapping;
+	if (folio_test_swapbacked(src))
+		__folio_set_swapbacked(dst);
+	return true;
+}
+
 /* Both are locked, and @src is mapped nowhere. The data has been copied. */
 static bool take_over(struct folio *dst, struct folio *src, bool fault)
 {
@@ -360,7 +377,7 @@ static bool take_over(struct folio *dst, struct folio *src, bool fault)
 	/* A page on a device has no place in the swap cache */
 	if (to_device && folio_test_swapcache(src) && !folio_free_swap(src))
 		return false;
-	if (folio_migrate_mapping(folio_mapping(src), dst, src, fault))
+	if (!take_over_mapping(dst, src, 1 + fault))
 		return false;
 	folio_migrate_flags(dst, src);
 	/*
@@ -495,13 +512,13 @@ static pte_t remap_present(struct vm_area_struct *vma, struct page *page,
 	return pte_swp_uffd_wp(old) ? pte_mkuffd_wp(pte) : pte;
 }
 
-/* Map @page where a migration entry stands for @src; false if it does not */
-static bool remap_pte(struct vm_area_struct *vma, pte_t *ptep,
-		      unsigned long addr, unsigned long src, struct page *page)
+/* Map @folio where a migration entry stands for @src; false if it does not */
+static bool remap_pte(struct vm_area_struct *vma, pte_t *ptep, unsigned long addr,
+		      unsigned long src, struct folio *folio, struct mapped_count *count)
 {
+	struct page *page = &folio->page;
 	pte_t pte, old = ptep_get(ptep);
 	swp_entry_t entry;
-	rmap_t flags;
 
 	if (pte_none(old) || pte_present(old))
 		return false;
@@ -514,8 +531,7 @@ static bool remap_pte(struct vm_area_struct *vma, pte_t *ptep,
 		pte = remap_private(page, old, entry);
 	else
 		pte = remap_present(vma, page, old, entry);
-	flags = is_readable_migration_entry(entry) ? RMAP_NONE : RMAP_EXCLUSIVE;
-	folio_add_anon_rmap_pte(page_folio(page), page, vma, addr, flags);
+	map_single(folio, !is_readable_migration_entry(entry), count);
 	set_pte_at(vma->vm_mm, addr, ptep, pte);
 	update_mmu_cache(vma, addr, ptep);
 	return true;
@@ -529,6 +545,7 @@ static void remap_table(struct vm_area_struct *vma, unsigned long addr,
 			unsigned long *src, unsigned long *dst, unsigned long n)
 {
 	pmd_t *pmd = mm_find_pmd(vma->vm_mm, addr);
+	struct mapped_count count = {};
 	pte_t *ptep = NULL;
 	struct folio *folio;
 	unsigned long i;
@@ -543,11 +560,12 @@ static void remap_table(struct vm_area_struct *vma, unsigned long addr,
 			continue;
 		folio = target_of(entry_folio(src[i]), entry_folio(dst[i]));
 		if (!ptep || !remap_pte(vma, ptep + i, addr + i * PAGE_SIZE, src[i],
-					&folio->page))
+					folio, &count))
 			src[i] &= ~MIGRATE_PFN_SINGLE;
 	}
 	if (ptep) {
 		arch_leave_lazy_mmu_mode();
+		mapped_count_end(&count);
 		pte_unmap_unlock(ptep, ptl);
 	}
 }

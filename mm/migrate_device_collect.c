@@ -30,6 +30,7 @@
 #include <linux/sched/signal.h>
 #include <linux/swap.h>
 #include <linux/swapops.h>
+#include <linux/userfaultfd_k.h>
 #include <asm/tlbflush.h>
 
 #include "internal.h"
@@ -37,10 +38,12 @@
 
 /* ---- Locking a page, and letting it go ---- */
 
-/* References to @folio, locked and with one of ours, that nothing accounts for */
+/* References to @folio, small and anonymous, that nothing accounts for */
 static bool has_more_refs(struct folio *folio, int ours)
 {
-	return folio_ref_count(folio) != folio_expected_ref_count(folio) + ours;
+	int mappings = atomic_read(&folio->_mapcount) + 1;
+
+	return folio_ref_count(folio) != ours + mappings + folio_test_swapcache(folio);
 }
 
 static int fault_refs(const struct collect *c, const struct folio *folio)
@@ -171,7 +174,7 @@ static unsigned long collect_hole(const struct collect *c)
 }
 
 static void set_entry(struct collect *c, pte_t *ptep, unsigned long addr,
-		      struct page *page, swp_entry_t entry, bool soft_dirty,
+		      struct folio *folio, swp_entry_t entry, bool soft_dirty,
 		      bool uffd_wp)
 {
 	pte_t pte = swp_entry_to_pte(entry);
@@ -181,7 +184,7 @@ static void set_entry(struct collect *c, pte_t *ptep, unsigned long addr,
 	if (uffd_wp)
 		pte = pte_swp_mkuffd_wp(pte);
 	set_pte_at(c->vma->vm_mm, addr, ptep, pte);
-	folio_remove_rmap_pte(page_folio(page), page, c->vma);
+	unmap_single(folio, &c->mapped);
 }
 
 static swp_entry_t make_migration_entry(struct page *page, bool write,
@@ -226,7 +229,7 @@ static bool replace_present(struct collect *c, pte_t *ptep, unsigned long addr,
 			folio_mark_dirty(folio);
 		entry = make_migration_entry_dirty(entry);
 	}
-	set_entry(c, ptep, addr, page, entry, pte_soft_dirty(pte),
+	set_entry(c, ptep, addr, folio, entry, pte_soft_dirty(pte),
 		  pte_uffd_wp(pte));
 	return true;
 }
@@ -236,14 +239,15 @@ static bool replace_private(struct collect *c, pte_t *ptep, unsigned long addr,
 			    struct page *page)
 {
 	bool exclusive = PageAnonExclusive(page);
+	struct folio *folio = page_folio(page);
 	pte_t pte = ptep_get(ptep);
 	swp_entry_t entry = pte_to_swp_entry(pte);
 
 	if (exclusive)
-		WARN_ON_ONCE(folio_try_share_anon_rmap_pte(page_folio(page), page));
+		WARN_ON_ONCE(folio_try_share_anon_rmap_pte(folio, page));
 	entry = make_migration_entry(page, is_writable_device_private_entry(entry),
 				     exclusive);
-	set_entry(c, ptep, addr, page, entry, pte_swp_soft_dirty(pte),
+	set_entry(c, ptep, addr, folio, entry, pte_swp_soft_dirty(pte),
 		  pte_swp_uffd_wp(pte));
 	return true;
 }
@@ -291,10 +295,20 @@ static bool selects_present(const struct collect *c, const struct page *page)
 	       is_device_coherent_page(page) && page_pgmap(page)->owner == c->owner;
 }
 
+/* vm_normal_page() in a VMA of ordinary pages, as migrate_vma_setup() has seen to */
+static struct page *present_page(struct vm_area_struct *vma, unsigned long addr,
+				 pte_t pte)
+{
+	if (IS_ENABLED(CONFIG_ARCH_HAS_PTE_SPECIAL) && !pte_special(pte) &&
+	    !pte_devmap(pte))
+		return pte_page(pte);
+	return vm_normal_page(vma, addr, pte);
+}
+
 static unsigned long collect_present(struct collect *c, pte_t *ptep,
 				     unsigned long addr, pte_t pte)
 {
-	struct page *page = vm_normal_page(c->vma, addr, pte);
+	struct page *page = present_page(c->vma, addr, pte);
 
 	if (page)
 		return selects_present(c, page) ?
@@ -366,6 +380,7 @@ static unsigned long collect_table(struct collect *c, unsigned long addr,
 	arch_leave_lazy_mmu_mode();
 	if (c->flush_end)
 		flush_tlb_range(c->vma, c->flush_start, c->flush_end);
+	mapped_count_end(&c->mapped);
 	pte_unmap_unlock(ptep, ptl);
 
 	return settle_all(c, src, n);
@@ -448,24 +463,34 @@ struct prepare {
 	struct folio *large;	/* with a reference */
 };
 
+/* Where nothing is a page of the driver's goes, except where somebody has to be asked */
+static bool prepare_hole(struct prepare *p)
+{
+	p->missing = p->fault && (!vma_is_anonymous(p->vma) ||
+				  userfaultfd_missing(p->vma));
+	return p->missing;
+}
+
+static bool prepare_entry(struct prepare *p, swp_entry_t entry)
+{
+	p->missing = p->fault;
+	if (is_device_private_entry(entry) &&
+	    page_pgmap(pfn_swap_entry_to_page(entry))->owner == p->owner)
+		p->missing = false;
+	return p->missing;
+}
+
 /* Has to be something done for this page? Under the lock of the table. */
 static bool prepare_finds(struct prepare *p, unsigned long addr, pte_t pte)
 {
 	struct folio *folio;
 	struct page *page;
-	swp_entry_t entry;
 
-	if (!pte_present(pte)) {
-		p->missing = p->fault;
-		if (p->missing && !pte_none(pte)) {
-			entry = pte_to_swp_entry(pte);
-			p->missing = !is_device_private_entry(entry) ||
-				     page_pgmap(pfn_swap_entry_to_page(entry))->owner !=
-				     p->owner;
-		}
-		return p->missing;
-	}
-	page = vm_normal_page(p->vma, addr, pte);
+	if (pte_none(pte))
+		return prepare_hole(p);
+	if (!pte_present(pte))
+		return prepare_entry(p, pte_to_swp_entry(pte));
+	page = present_page(p->vma, addr, pte);
 	if (!page || is_zone_device_page(page))
 		return false;
 	folio = page_folio(page);
@@ -519,10 +544,8 @@ static unsigned long prepare_scan(struct prepare *p, unsigned long addr,
 		split_huge_pmd(p->vma, pmd, addr);
 	if (pmd)
 		table = pte_offset_map_lock(mm, pmd, addr, &ptl);
-	if (!table) {
-		p->missing = p->fault;
-		return p->missing ? addr : end;
-	}
+	if (!table)
+		return prepare_hole(p) ? addr : end;
 	for (ptep = table; addr < end; ptep++, addr += PAGE_SIZE)
 		if (prepare_finds(p, addr, ptep_get(ptep)))
 			break;

@@ -6,18 +6,23 @@
  * What migration between system and device memory has beside the device half of
  * linux/migrate.h, which includes this file. See mm/migrate_device.c.
  */
+#include <linux/bits.h>
 
 /**
- * define MIGRATE_VMA_FAULT - in &migrate_vma.flags: fault first, then migrate
+ * DOC: MIGRATE_VMA_FAULT
+ *
+ * In &migrate_vma.flags: fault first, then migrate.
  *
  * Pages of the range that are not there, be they swapped out, on another device or
- * not touched yet, are faulted in by migrate_vma_setup() before anybody is told of
- * the migration. One that cannot be faulted in is left out. The caller must be
- * able to bear a page fault: no lock that one of its own callbacks takes.
+ * a file's and not yet copied, are faulted in by migrate_vma_setup() before anybody is
+ * told of the migration. One that cannot be faulted in is left out. What has not been
+ * touched yet need not be faulted in: the driver supplies a page that is cleared, unless
+ * a userfaultfd has to be asked. The caller must be able to bear a page fault: no lock
+ * that one of its own callbacks takes.
  *
  * Pages that the caller's device has, by &migrate_vma.pgmap_owner, stay there.
  */
-#define MIGRATE_VMA_FAULT	(1UL << 16)
+#define MIGRATE_VMA_FAULT	BIT(16)
 
 int migrate_device_pfns(unsigned long *src_pfns, unsigned long npages);
 

@@ -407,6 +407,12 @@ static bool md_on_device(struct md *t, unsigned long i)
 	return is_swap_pte(pte) && is_device_private_entry(pte_to_swp_entry(pte));
 }
 
+/* May the device write to it, where the CPU has only an entry for the device? */
+static bool md_device_writes(struct md *t, unsigned long i)
+{
+	return is_writable_device_private_entry(pte_to_swp_entry(md_pte(t, i)));
+}
+
 static unsigned long md_nr_on_device(struct md *t, unsigned long i, unsigned long n)
 {
 	unsigned long found = 0;
@@ -560,8 +566,7 @@ static void md_test_holes(struct kunit *test)
 	for (i = 0; i < 8; i++) {
 		KUNIT_EXPECT_EQ(test, !!(t->src[i] & MIGRATE_PFN_VALID), i == 3);
 		KUNIT_EXPECT_TRUE(test, md_on_device(t, i));
-		KUNIT_EXPECT_TRUE(test, is_writable_device_private_entry(
-					pte_to_swp_entry(md_pte(t, i))));
+		KUNIT_EXPECT_TRUE(test, md_device_writes(t, i));
 	}
 	KUNIT_EXPECT_EQ(test, md_go(t, 1000, 24), 24);
 	KUNIT_EXPECT_EQ(test, get_mm_counter_sum(t->mm, MM_ANONPAGES), 32);
@@ -574,8 +579,7 @@ static void md_test_holes(struct kunit *test)
 	md_map(t, 8, PROT_READ);
 	KUNIT_EXPECT_EQ(test, md_go(t, 0, 8), 8);
 	for (i = 0; i < 8; i++)
-		KUNIT_EXPECT_FALSE(test, is_writable_device_private_entry(
-					 pte_to_swp_entry(md_pte(t, i))));
+		KUNIT_EXPECT_FALSE(test, md_device_writes(t, i));
 	md_check_zero(t, 0, 8);
 	md_done(t);
 }
@@ -858,8 +862,7 @@ static void md_test_carried(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, md_go(t, 0, 32), 32);
 	for (i = 0; i < 32; i++) {
 		pte = md_pte(t, i);
-		KUNIT_EXPECT_EQ(test, is_writable_device_private_entry(
-				      pte_to_swp_entry(pte)), !(i & 1));
+		KUNIT_EXPECT_EQ(test, md_device_writes(t, i), !(i & 1));
 		KUNIT_EXPECT_EQ(test, !!pte_swp_soft_dirty(pte), !(i & 8));
 		KUNIT_EXPECT_EQ(test, !!pte_swp_uffd_wp(pte), (i & 17) == 17);
 	}
@@ -960,11 +963,12 @@ static void md_refused(struct md *t, struct migrate_vma m, const char *what)
 	KUNIT_EXPECT_EQ(t->test, t->dst[0], MD_GARBAGE);
 }
 
-#define md_refuse(t, field, value)					\
+#define md_refuse(where, field, value)				\
 do {									\
-	struct migrate_vma __m = md_args(t, &md_devs[0], 1, 4, MD_SYSTEM); \
+	struct md *__t = (where);					\
+	struct migrate_vma __m = md_args(__t, &md_devs[0], 1, 4, MD_SYSTEM); \
 	__m.field = (value);						\
-	md_refused(t, __m, #field " = " #value);			\
+	md_refused(__t, __m, #field " = " #value);			\
 } while (0)
 
 static void md_test_arguments(struct kunit *test)

@@ -55,8 +55,8 @@ static int fault_refs(const struct collect *c, const struct folio *folio)
  * Lock @folio, which is mapped, and claim its place on the LRU list. Without
  * waiting: the page-table lock may be held. Returns LEFT_NR if it can go.
  */
-static enum migrate_device_left claim(struct collect *c, struct folio *folio,
-				      int refs)
+static __always_inline enum migrate_device_left
+claim(struct collect *c, struct folio *folio, int refs)
 {
 	if (folio_test_large(folio))
 		return LEFT_LARGE;
@@ -128,14 +128,17 @@ static void give_back(struct collect *c, struct folio *folio)
 
 /*
  * Is @folio, locked, on no list and with a reference of ours, free to go? If it is
- * mapped elsewhere, or at all where @c has no VMA, that is ended first.
+ * not a @single one, whose only entry has been replaced, that it is mapped is ended
+ * first.
  */
-static enum migrate_device_left settle(struct collect *c, struct folio *folio)
+static enum migrate_device_left settle(struct collect *c, struct folio *folio,
+				       bool single)
 {
-	if (folio_mapped(folio))
+	if (!single && folio_mapped(folio)) {
 		try_to_migrate(folio, 0);
-	if (folio_mapped(folio))
-		return LEFT_MAPPED;
+		if (folio_mapped(folio))
+			return LEFT_MAPPED;
+	}
 	if (has_more_refs(folio, 1 + fault_refs(c, folio)))
 		return LEFT_PINNED;
 	return LEFT_NR;
@@ -152,7 +155,7 @@ static unsigned long settle_all(struct collect *c, unsigned long *src,
 	take_off_lru(src, n);
 	for (i = 0; i < n; i++) {
 		folio = entry_folio(src[i]);
-		left = folio ? settle(c, folio) : LEFT_NR;
+		left = folio ? settle(c, folio, src[i] & MIGRATE_PFN_SINGLE) : LEFT_NR;
 		if (left != LEFT_NR) {
 			c->left[left]++;
 			give_back(c, folio);
@@ -173,9 +176,9 @@ static unsigned long collect_hole(const struct collect *c)
 	return 0;
 }
 
-static void set_entry(struct collect *c, pte_t *ptep, unsigned long addr,
-		      struct folio *folio, swp_entry_t entry, bool soft_dirty,
-		      bool uffd_wp)
+static __always_inline void set_entry(struct collect *c, pte_t *ptep,
+				      unsigned long addr, struct folio *folio,
+				      swp_entry_t entry, bool soft_dirty, bool uffd_wp)
 {
 	pte_t pte = swp_entry_to_pte(entry);
 
@@ -296,8 +299,8 @@ static bool selects_present(const struct collect *c, const struct page *page)
 }
 
 /* vm_normal_page() in a VMA of ordinary pages, as migrate_vma_setup() has seen to */
-static struct page *present_page(struct vm_area_struct *vma, unsigned long addr,
-				 pte_t pte)
+static __always_inline struct page *present_page(struct vm_area_struct *vma,
+						 unsigned long addr, pte_t pte)
 {
 	if (IS_ENABLED(CONFIG_ARCH_HAS_PTE_SPECIAL) && !pte_special(pte) &&
 	    !pte_devmap(pte))
@@ -423,7 +426,7 @@ enum migrate_device_left migrate_collect_folio(struct collect *c,
 		folio_put(folio);
 		return LEFT_KIND;
 	}
-	left = settle(c, folio);
+	left = settle(c, folio, false);
 	if (left != LEFT_NR) {
 		give_back(c, folio);
 		put_anon_vma(anon_vma);

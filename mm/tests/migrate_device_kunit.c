@@ -35,6 +35,8 @@
 #include <linux/vmalloc.h>
 #include <linux/wait.h>
 
+#include <trace/events/migrate_device.h>
+
 #include "../internal.h"
 
 #define MD_BASE		0x40000000UL
@@ -1523,6 +1525,126 @@ static void md_test_other_cpu(struct kunit *test)
 	md_done(t);
 }
 
+/* ---- Tracepoints ---- */
+
+/* The last event of each kind, and how many there were */
+struct md_traced {
+	const void *owner;
+	unsigned long start, collected, moved, filled, absent, pinned, refused;
+	unsigned int left[LEFT_NR];
+	unsigned int collects, pages, finals;
+	unsigned long npages[3];
+	u64 ns;
+};
+
+static void md_trace_collect(void *data, const void *owner, unsigned long start,
+			     unsigned long npages, unsigned long collected,
+			     const unsigned int *left, u64 ns)
+{
+	struct md_traced *tr = data;
+
+	tr->collects++;
+	tr->owner = owner;
+	tr->start = start;
+	tr->npages[0] = npages;
+	tr->collected = collected;
+	memcpy(tr->left, left, sizeof(tr->left));
+	tr->ns += ns;
+}
+
+static void md_trace_pages(void *data, unsigned long npages, unsigned long moved,
+			   unsigned long filled, unsigned long absent,
+			   unsigned long pinned, unsigned long refused, u64 ns)
+{
+	struct md_traced *tr = data;
+
+	tr->pages++;
+	tr->npages[1] = npages;
+	tr->moved = moved;
+	tr->filled = filled;
+	tr->absent = absent;
+	tr->pinned = pinned;
+	tr->refused = refused;
+	tr->ns += ns;
+}
+
+static void md_trace_finalize(void *data, unsigned long npages, u64 ns)
+{
+	struct md_traced *tr = data;
+
+	tr->finals++;
+	tr->npages[2] = npages;
+	tr->ns += ns;
+}
+
+static int md_trace_begin(struct md_traced *tr)
+{
+	return register_trace_migrate_device_collect(md_trace_collect, tr) ?:
+	       register_trace_migrate_device_pages(md_trace_pages, tr) ?:
+	       register_trace_migrate_device_finalize(md_trace_finalize, tr);
+}
+
+static void md_trace_end(void *tr)
+{
+	unregister_trace_migrate_device_collect(md_trace_collect, tr);
+	unregister_trace_migrate_device_pages(md_trace_pages, tr);
+	unregister_trace_migrate_device_finalize(md_trace_finalize, tr);
+	tracepoint_synchronize_unregister();
+}
+
+/* Somebody finds a way to a page that has been collected */
+static void md_late(struct md *t, struct migrate_vma *m)
+{
+	get_page(migrate_pfn_to_page(m->src[4]));
+}
+
+/* Of 16 pages 10 are there; one of them is pinned, one locked, and one found later */
+static void md_test_traced(struct kunit *test)
+{
+	struct md_traced *tr = kunit_kzalloc(test, sizeof(*tr), GFP_KERNEL);
+	struct md *t = test->priv;
+	struct page *pinned, *locked, *late;
+
+	KUNIT_ASSERT_NOT_NULL(test, tr);
+	if (!IS_ENABLED(CONFIG_TRACEPOINTS))
+		kunit_skip(test, "no tracepoints");
+	KUNIT_ASSERT_EQ(test, md_trace_begin(tr), 0);
+	KUNIT_ASSERT_EQ(test, kunit_add_action_or_reset(test, md_trace_end, tr), 0);
+	md_map(t, 16, PROT_READ | PROT_WRITE);
+	md_write(t, 0, 10, 1);
+	KUNIT_ASSERT_EQ(test, pin_user_pages_fast(MD_AT(1), 1, FOLL_WRITE, &pinned), 1);
+	late = md_page(t, 4);
+	put_page(late);
+	locked = md_page(t, 2);
+	lock_page(locked);
+	put_page(locked);
+	t->after_setup = md_late;
+	KUNIT_EXPECT_EQ(test, md_go(t, 0, 16), 13);
+	t->after_setup = NULL;
+	unlock_page(locked);
+	unpin_user_page(pinned);
+	put_page(late);
+
+	KUNIT_EXPECT_EQ(test, tr->collects, 1);
+	KUNIT_EXPECT_PTR_EQ(test, tr->owner, md_devs[0].pgmap.owner);
+	KUNIT_EXPECT_EQ(test, tr->start, MD_AT(0));
+	KUNIT_EXPECT_EQ(test, tr->collected, 14);
+	KUNIT_EXPECT_EQ(test, tr->left[LEFT_PINNED], 1);
+	KUNIT_EXPECT_EQ(test, tr->left[LEFT_LOCKED], 1);
+	KUNIT_EXPECT_EQ(test, tr->pages, 1);
+	KUNIT_EXPECT_EQ(test, tr->filled, 6);
+	KUNIT_EXPECT_EQ(test, tr->moved, 7);
+	KUNIT_EXPECT_EQ(test, tr->pinned, 1);
+	KUNIT_EXPECT_EQ(test, tr->absent + tr->refused, 0);
+	KUNIT_EXPECT_EQ(test, tr->finals, 1);
+	KUNIT_EXPECT_EQ(test, tr->npages[0], 16);
+	KUNIT_EXPECT_EQ(test, tr->npages[1], 16);
+	KUNIT_EXPECT_EQ(test, tr->npages[2], 16);
+	KUNIT_EXPECT_GT(test, tr->ns, 0);
+	md_check(t, 0, 10, 1);
+	md_done(t);
+}
+
 static struct kunit_case md_cases[] = {
 	KUNIT_CASE(md_test_round_trip),
 	KUNIT_CASE(md_test_cpu_fault),
@@ -1553,6 +1675,7 @@ static struct kunit_case md_cases[] = {
 	KUNIT_CASE(md_test_same_page),
 	KUNIT_CASE_SLOW(md_test_storm),
 	KUNIT_CASE(md_test_other_cpu),
+	KUNIT_CASE(md_test_traced),
 	{}
 };
 

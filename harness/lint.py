@@ -144,8 +144,8 @@ def sparse(settings, log):
     return verdict
 
 
-DOC_FILES = re.compile(r"Documentation/vm/|Documentation/mm/(?:hmm|mmu_notifier)|"
-                       r"mm/hmm|mm/mmu_notifier|linux/(?:hmm|mmu_notifier)|vm/\w+\.rst")
+DOC_FILES = re.compile(r"Documentation/vm/|Documentation/mm/(?:hmm|mmu_notifier)|vm/\w+\.rst|"
+                       r"(?:mm|linux)/(?:hmm|mmu_notifier|memremap|migrate_device)")
 
 
 def docs(settings, log):

@@ -69,15 +69,6 @@ FIXTURE_TEARDOWN(access)
 	close(self->fd);
 }
 
-/* A request over all of the memory, and how many batches it may take. */
-#define EXPECT_DONE(request, npages, nbatches) do {		\
-	struct reply done = (request);				\
-								\
-	EXPECT_EQ(0, done.err);					\
-	EXPECT_EQ(npages, done.pages);				\
-	EXPECT_EQ(nbatches, done.batches);			\
-} while (0)
-
 #define EXPECT_FAILS(request, error)	EXPECT_EQ(-(error), (request).err)
 
 TEST_F(access, read)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -141,6 +142,41 @@ void *buffer(size_t len)
 	if (p == MAP_FAILED)
 		ksft_exit_fail_msg("out of memory: %zu bytes\n", len);
 	return p;
+}
+
+char *map_small_as(size_t len, int prot, int flags)
+{
+	char *at = mmap(NULL, len, prot, flags | MAP_ANONYMOUS, -1, 0);
+
+	if (at == MAP_FAILED || madvise(at, len, MADV_NOHUGEPAGE))
+		ksft_exit_fail_msg("out of memory: %zu bytes\n", len);
+	return at;
+}
+
+char *map_small(size_t len)
+{
+	return map_small_as(len, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+}
+
+static bool enough;
+
+void count_begin(void)
+{
+	__atomic_store_n(&enough, false, __ATOMIC_SEQ_CST);
+}
+
+void *count_up(void *word)
+{
+	long n;
+
+	for (n = 0; !__atomic_load_n(&enough, __ATOMIC_SEQ_CST); n++)
+		__atomic_fetch_add((long *)word, 1, __ATOMIC_SEQ_CST);
+	return (void *)n;
+}
+
+void count_end(void)
+{
+	__atomic_store_n(&enough, true, __ATOMIC_SEQ_CST);
 }
 
 /* ---- /proc and /sys ---- */
@@ -289,6 +325,55 @@ bool smaps_flag(const void *addr, const char *flag)
 	snprintf(word, sizeof(word), " %.2s ", flag);
 	return smaps_line(addr, "VmFlags:", line, sizeof(line)) &&
 	       strstr(line, word);
+}
+
+long smaps_sum(const void *addr, size_t len, const char *field)
+{
+	uintptr_t first = (uintptr_t)addr, start, end;
+	FILE *f = fopen("/proc/self/smaps", "r");
+	long kib, sum = 0;
+	bool mine = false;
+	char line[512];
+
+	if (!f)
+		return -1;
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			mine = first <= start && end <= first + len;
+		else if (mine && !strncmp(line, field, strlen(field)) &&
+			 sscanf(line + strlen(field), ": %ld", &kib) == 1)
+			sum += kib;
+	}
+	fclose(f);
+	return sum;
+}
+
+/* ---- A memory cgroup ---- */
+
+const char *group_path(const char *file)
+{
+	static char path[128];
+
+	snprintf(path, sizeof(path), GROUP "/%s", file);
+	return path;
+}
+
+bool group_make(size_t limit)
+{
+	write_text(CGROUPS "/cgroup.subtree_control", "+memory");
+	if (mkdir(GROUP, 0755) && errno != EEXIST)
+		return false;
+	return write_number(group_path("memory.max"), limit);
+}
+
+long group_event(const char *event)
+{
+	return read_keyed(group_path("memory.events"), event);
+}
+
+long group_anon(void)
+{
+	return read_keyed(group_path("memory.stat"), "anon");
 }
 
 double seconds(void)

@@ -55,6 +55,15 @@ long dev_peek(int fd, const void *addr);
 /* Set all words of a page through the device; 0 or -errno. */
 int dev_poke(int fd, void *addr, long word);
 
+/* For a program with the test harness: a request that succeeds, and how well. */
+#define EXPECT_DONE(request, npages, nbatches) do {		\
+	struct reply done = (request);				\
+								\
+	EXPECT_EQ(0, done.err);					\
+	EXPECT_EQ(npages, done.pages);				\
+	EXPECT_EQ(nbatches, done.batches);			\
+} while (0)
+
 /* ---- Sizes and data ---- */
 
 extern size_t page_size;
@@ -79,11 +88,22 @@ static inline void store(void *addr, long word)
 
 /* Populated memory of the test's own, for requests to read from and fill. */
 void *buffer(size_t len);
+/* Anonymous memory without huge pages, and nothing there yet; private, if not told. */
+char *map_small_as(size_t len, int prot, int flags);
+char *map_small(size_t len);
+
+/* A thread that adds 1 to @word until count_end(), and returns how often. */
+void count_begin(void);
+void *count_up(void *word);
+void count_end(void);
 
 /* ---- Kinds of memory ---- */
 
 #ifndef MAP_HUGE_SHIFT
 #define MAP_HUGE_SHIFT	26
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
 #endif
 
 enum kind {
@@ -147,6 +167,8 @@ bool is_pmem(uint64_t pfn);
 /* Of the mapping that @addr lies in: a field in KiB, or -1; two-letter flag. */
 long smaps_field(const void *addr, const char *field);
 bool smaps_flag(const void *addr, const char *flag);
+/* Of all mappings that lie within @len bytes: the sum of a field, in KiB. */
+long smaps_sum(const void *addr, size_t len, const char *field);
 
 /* First number in a file of /proc or /sys, or -1; and write one there. */
 long read_number(const char *path);
@@ -154,6 +176,16 @@ bool write_number(const char *path, long number);
 bool write_text(const char *path, const char *text);
 /* The number behind @key in a file of keys and numbers, or -1. */
 long read_keyed(const char *path, const char *key);
+
+/* ---- A memory cgroup, for a child at a time ---- */
+
+#define CGROUPS		"/sys/fs/cgroup"
+#define GROUP		CGROUPS "/hmm_dev"
+
+const char *group_path(const char *file);
+bool group_make(size_t limit);
+long group_event(const char *event);
+long group_anon(void);
 
 /* ---- Time ---- */
 

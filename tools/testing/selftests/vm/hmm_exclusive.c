@@ -27,15 +27,6 @@ FIXTURE(exclusive)
 	size_t bytes;
 };
 
-static char *map(size_t bytes, int prot, int flags)
-{
-	char *at = mmap(NULL, bytes, prot, flags | MAP_ANONYMOUS, -1, 0);
-
-	if (at == MAP_FAILED || madvise(at, bytes, MADV_NOHUGEPAGE))
-		ksft_exit_fail_msg("out of memory: %zu bytes\n", bytes);
-	return at;
-}
-
 FIXTURE_SETUP(exclusive)
 {
 	self->fd = dev_open(0);
@@ -43,7 +34,7 @@ FIXTURE_SETUP(exclusive)
 	ASSERT_LE(0, self->fd);
 	ASSERT_LE(0, self->other);
 	self->bytes = PAGES * page_size;
-	self->at = map(self->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	self->at = map_small(self->bytes);
 	self->buf = buffer(self->bytes);
 	pattern_fill(self->at, self->bytes, 1);
 }
@@ -148,7 +139,7 @@ TEST_F(exclusive, twice)
 
 TEST_F(exclusive, untouched)
 {
-	char *fresh = map(self->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	char *fresh = map_small(self->bytes);
 
 	EXPECT_EQ(0, take(self->fd, fresh, self->buf, PAGES).err);
 	EXPECT_EQ(-1, zero_check(self->buf, self->bytes));
@@ -198,7 +189,7 @@ TEST_F(exclusive, no_access)
 
 TEST_F(exclusive, shared)
 {
-	char *at = map(self->bytes, PROT_READ | PROT_WRITE, MAP_SHARED);
+	char *at = map_small_as(self->bytes, PROT_READ | PROT_WRITE, MAP_SHARED);
 
 	pattern_fill(at, self->bytes, 4);
 	EXPECT_EQ(-EBUSY, take(self->fd, at, self->buf, PAGES).err);
@@ -245,7 +236,7 @@ TEST_F(exclusive, unmapped)
 
 TEST_F(exclusive, mremap)
 {
-	char *to = map(self->bytes, PROT_NONE, MAP_PRIVATE);
+	char *to = map_small_as(self->bytes, PROT_NONE, MAP_PRIVATE);
 
 	TAKE(1);
 	ASSERT_EQ(to, mremap(self->at, self->bytes, self->bytes,
@@ -300,18 +291,6 @@ TEST_F(exclusive, closed)
 
 /* ---- At the same time ---- */
 
-static bool enough;
-
-/* Until enough; returns how often. */
-static void *increment(void *data)
-{
-	long *word = data, n;
-
-	for (n = 0; !__atomic_load_n(&enough, __ATOMIC_SEQ_CST); n++)
-		__atomic_fetch_add(word, 1, __ATOMIC_SEQ_CST);
-	return (void *)n;
-}
-
 TEST_F(exclusive, cpus_at_work)
 {
 	long *words = (long *)self->at, sum = 0, taken = 0;
@@ -320,12 +299,12 @@ TEST_F(exclusive, cpus_at_work)
 	void *n;
 
 	memset(self->at, 0, self->bytes);
-	enough = false;
+	count_begin();
 	for (i = 0; i < 2; i++)
-		ASSERT_EQ(0, pthread_create(&threads[i], NULL, increment, words));
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, count_up, words));
 	for (i = 0; i < 100; i++)
 		taken += !take(self->fd, self->at, self->buf, 1).err;
-	__atomic_store_n(&enough, true, __ATOMIC_SEQ_CST);
+	count_end();
 	for (i = 0; i < 2; i++) {
 		pthread_join(threads[i], &n);
 		sum += (long)n;

@@ -52,15 +52,6 @@ FIXTURE_VARIANT_ADD(migrate, coherent)
 	HMM_DMIRROR_PROT_DEV_COHERENT_REMOTE | WRITABLE,
 };
 
-static char *map(size_t bytes, int prot, int flags)
-{
-	char *at = mmap(NULL, bytes, prot, flags | MAP_ANONYMOUS, -1, 0);
-
-	if (at == MAP_FAILED || madvise(at, bytes, MADV_NOHUGEPAGE))
-		ksft_exit_fail_msg("out of memory: %zu bytes\n", bytes);
-	return at;
-}
-
 FIXTURE_SETUP(migrate)
 {
 	self->fd = dev_open(variant->minor);
@@ -70,7 +61,7 @@ FIXTURE_SETUP(migrate)
 	self->other = dev_open(variant->minor + 1);
 	ASSERT_LE(0, self->other);
 	self->bytes = PAGES * page_size;
-	self->at = map(self->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	self->at = map_small(self->bytes);
 	self->buf = buffer(self->bytes);
 	pattern_fill(self->at, self->bytes, 1);
 }
@@ -124,14 +115,6 @@ static size_t count_local(int fd, const char *at, size_t pages, unsigned char lo
 }
 
 #define LOCAL(npages)	count_local(self->fd, self->at, npages, variant->local)
-
-#define EXPECT_DONE(request, npages, nbatches) do {		\
-	struct reply done = (request);				\
-								\
-	EXPECT_EQ(0, done.err);					\
-	EXPECT_EQ(npages, done.pages);				\
-	EXPECT_EQ(nbatches, done.batches);			\
-} while (0)
 
 /* All of self->at is on the device, as it was. */
 #define MOVE_IN() do {							\
@@ -207,7 +190,7 @@ TEST_F(migrate, device_writes)
 
 TEST_F(migrate, untouched)
 {
-	char *fresh = map(self->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	char *fresh = map_small(self->bytes);
 
 	memset(self->buf, 0xff, self->bytes);
 	EXPECT_DONE(to_dev(self->fd, fresh, self->buf, PAGES), PAGES, 0);
@@ -219,8 +202,8 @@ TEST_F(migrate, untouched)
 /* The page of zeroes stays what it is for everybody else. */
 TEST_F(migrate, zero_page)
 {
-	char *mine = map(self->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE);
-	char *others = map(self->bytes, PROT_READ, MAP_PRIVATE);
+	char *mine = map_small(self->bytes);
+	char *others = map_small_as(self->bytes, PROT_READ, MAP_PRIVATE);
 
 	EXPECT_EQ(-1, zero_check(mine, self->bytes));
 	EXPECT_EQ(-1, zero_check(others, self->bytes));
@@ -272,7 +255,7 @@ TEST_F(migrate, huge_pages)
 /* Neighbours that stay where they are, and pages that never were there. */
 TEST_F(migrate, back_in_part)
 {
-	char *fresh = map(self->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	char *fresh = map_small(self->bytes);
 
 	EXPECT_DONE(to_dev(self->fd, self->at, self->buf, 10), 10, 0);
 	EXPECT_DONE(to_sys(self->fd, self->at, PAGES), 10, 0);
@@ -324,7 +307,7 @@ TEST_F(migrate, hugetlb)
 
 TEST_F(migrate, shared)
 {
-	char *at = map(self->bytes, PROT_READ | PROT_WRITE, MAP_SHARED);
+	char *at = map_small_as(self->bytes, PROT_READ | PROT_WRITE, MAP_SHARED);
 
 	EXPECT_EQ(-ENOENT, to_dev(self->fd, at, self->buf, PAGES).err);
 	pattern_fill(at, self->bytes, 4);
@@ -429,7 +412,7 @@ TEST_F(migrate, munmap)
 
 TEST_F(migrate, mremap)
 {
-	char *to = map(self->bytes, PROT_NONE, MAP_PRIVATE);
+	char *to = map_small_as(self->bytes, PROT_NONE, MAP_PRIVATE);
 
 	MOVE_IN();
 	ASSERT_EQ(to, mremap(self->at, self->bytes, self->bytes,
@@ -652,7 +635,7 @@ TEST_F(migrate, full)
 {
 	size_t room = (2 << 20) / page_size, pages = 2 * room;
 	size_t bytes = pages * page_size;
-	char *at = map(bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	char *at = map_small(bytes);
 	char *buf = buffer(bytes);
 
 	pattern_fill(at, bytes, 6);
@@ -691,18 +674,6 @@ TEST_F(migrate, impossible_size)
 
 /* ---- At the same time ---- */
 
-static bool enough;
-
-/* Until enough; returns how often. */
-static void *increment(void *data)
-{
-	long *word = data, n;
-
-	for (n = 0; !__atomic_load_n(&enough, __ATOMIC_SEQ_CST); n++)
-		__atomic_fetch_add(word, 1, __ATOMIC_SEQ_CST);
-	return (void *)n;
-}
-
 /* No increment of a CPU's is lost while the page under it goes to and fro. */
 TEST_F(migrate, cpus_at_work)
 {
@@ -713,11 +684,11 @@ TEST_F(migrate, cpus_at_work)
 	int err;
 
 	memset(self->at, 0, self->bytes);
-	enough = false;
+	count_begin();
 	/* The first increments find it there. */
 	ASSERT_EQ(0, to_dev(self->fd, self->at, self->buf, 2).err);
 	for (i = 0; i < 3; i++)
-		ASSERT_EQ(0, pthread_create(&threads[i], NULL, increment,
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, count_up,
 					    self->at + i / 2 * page_size));
 	for (i = 0; i < 100; i++) {
 		err = to_dev(self->fd, self->at, self->buf, 2).err;
@@ -726,7 +697,7 @@ TEST_F(migrate, cpus_at_work)
 		moves += !err;
 		to_sys(self->fd, self->at, 1);
 	}
-	__atomic_store_n(&enough, true, __ATOMIC_SEQ_CST);
+	count_end();
 	for (i = 0; i < 3; i++) {
 		pthread_join(threads[i], &n);
 		sums[i / 2] += (long)n;

@@ -31,37 +31,6 @@
 #define TEST_TIMEOUT_DEFAULT DEV_TIMEOUT
 
 #define MIB		(1024UL * 1024)
-#define CGROUPS		"/sys/fs/cgroup"
-#define GROUP		CGROUPS "/hmm_pressure"
-
-/* ---- A cgroup ---- */
-
-static const char *group_path(const char *file)
-{
-	static char path[128];
-
-	snprintf(path, sizeof(path), GROUP "/%s", file);
-	return path;
-}
-
-static bool group_make(size_t limit)
-{
-	write_text(CGROUPS "/cgroup.subtree_control", "+memory");
-	if (mkdir(GROUP, 0755) && errno != EEXIST)
-		return false;
-	return write_number(group_path("memory.max"), limit);
-}
-
-static long group_event(const char *event)
-{
-	return read_keyed(group_path("memory.events"), event);
-}
-
-static long group_anon(void)
-{
-	return read_keyed(group_path("memory.stat"), "anon");
-}
-
 static void stay_on(int cpu)
 {
 	cpu_set_t one;
@@ -254,17 +223,6 @@ FIXTURE_TEARDOWN(pressure)
 
 #define SWAP_LIMIT	(16 * MIB)
 #define SWAP_BYTES	(48 * MIB)
-
-static void *map_small(size_t len)
-{
-	void *at = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE |
-			MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (at == MAP_FAILED)
-		_exit(96);
-	madvise(at, len, MADV_NOHUGEPAGE);
-	return at;
-}
 
 /* Tell what went wrong: 0, an errno, or 1000 and more for wrong data. */
 static long swap_pass(int fd, char *at, char *buf, bool write)

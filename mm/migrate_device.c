@@ -507,7 +507,8 @@ static pte_t remap_present(struct vm_area_struct *vma, struct page *page,
 		pte = pte_mkdirty(pte);
 	pte = pte_swp_soft_dirty(old) ? pte_mksoft_dirty(pte) :
 					pte_clear_soft_dirty(pte);
-	if (is_writable_migration_entry(entry))
+	/* The first write must be seen where the bit was cleared while it was away */
+	if (is_writable_migration_entry(entry) && !pte_needs_soft_dirty_wp(vma, pte))
 		return pte_mkwrite(pte, vma);
 	return pte_swp_uffd_wp(old) ? pte_mkuffd_wp(pte) : pte;
 }

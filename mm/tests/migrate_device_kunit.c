@@ -1525,6 +1525,42 @@ static void md_test_other_cpu(struct kunit *test)
 	md_done(t);
 }
 
+/* ---- Statistics ---- */
+
+/* Pages of anonymous memory that are mapped; exact, but not of this mm alone */
+static long md_mapped(void)
+{
+	struct pglist_data *pgdat;
+	long sum = 0;
+	int cpu;
+
+	for_each_online_pgdat(pgdat) {
+		sum += atomic_long_read(&pgdat->vm_stat[NR_ANON_MAPPED]);
+		for_each_online_cpu(cpu)
+			sum += per_cpu_ptr(pgdat->per_cpu_nodestats,
+					   cpu)->vm_node_stat_diff[NR_ANON_MAPPED];
+	}
+	return sum;
+}
+
+static void md_test_statistics(struct kunit *test)
+{
+	/* What others may map and unmap meanwhile */
+	const long n = 512, noise = 100;
+	struct md *t = test->priv;
+	long before;
+
+	md_map(t, n, PROT_READ | PROT_WRITE);
+	md_write(t, 0, n, 1);
+	before = md_mapped();
+	KUNIT_EXPECT_EQ(test, md_go(t, 0, n), n);
+	KUNIT_EXPECT_LT(test, abs(md_mapped() - before), noise);
+	KUNIT_EXPECT_EQ(test, md_home(t, 0, n), n);
+	KUNIT_EXPECT_LT(test, abs(md_mapped() - before), noise);
+	md_done(t);
+	KUNIT_EXPECT_LT(test, abs(md_mapped() - (before - n)), noise);
+}
+
 /* ---- Tracepoints ---- */
 
 /* The last event of each kind, and how many there were */
@@ -1675,6 +1711,7 @@ static struct kunit_case md_cases[] = {
 	KUNIT_CASE(md_test_same_page),
 	KUNIT_CASE_SLOW(md_test_storm),
 	KUNIT_CASE(md_test_other_cpu),
+	KUNIT_CASE(md_test_statistics),
 	KUNIT_CASE(md_test_traced),
 	{}
 };

@@ -235,12 +235,15 @@ struct mover {
 	pthread_t thread;
 };
 
-/* Mappings come and go: then there is nothing to be moved. */
+/*
+ * Mappings come and go: then there is nothing to be moved. And on a slow machine the
+ * device may meet collisions for longer than it has patience.
+ */
 static void mover_keep(struct mover *mover, int err)
 {
 	if (!err || err == -ENOENT)
 		mover->moves++;
-	else if (err == -EINVAL || err == -EFAULT)
+	else if (err == -EINVAL || err == -EFAULT || err == -EBUSY)
 		sched_yield();
 	else if (!mover->err)
 		mover->err = err;

@@ -633,20 +633,6 @@ static const char *meminfo_grown(const struct heap *before, const struct heap *n
 	return NULL;
 }
 
-/* KASAN keeps freed objects, to find out who uses them yet. */
-static bool has_kasan(void)
-{
-	FILE *f = fopen("/proc/kallsyms", "r");
-	bool found = false;
-	char line[512];
-
-	while (f && !found && fgets(line, sizeof(line), f))
-		found = strstr(line, " kasan_quarantine_put\n");
-	if (f)
-		fclose(f);
-	return found;
-}
-
 static const char *heap_grown(const struct heap *before, bool kasan)
 {
 	struct heap now;

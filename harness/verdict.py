@@ -339,6 +339,7 @@ def add_splats(verdict, console):
 # --- why a test failed ------------------------------------------------------
 
 EVIDENCE_LINES = 12
+EVIDENCE_WIDTH = 160
 
 
 def kunit_evidence(console, case):
@@ -367,7 +368,7 @@ def evidence(name, console, results):
         found = selftest_evidence(results, parts[-1])
     else:
         found = []
-    return found[:EVIDENCE_LINES]
+    return [line[:EVIDENCE_WIDTH] for line in found[:EVIDENCE_LINES]]
 
 
 def exit_code(verdict, ended):

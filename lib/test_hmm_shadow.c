@@ -699,7 +699,8 @@ int tdev_exclusive(struct access *acc)
 
 	acc->range.default_flags = HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE;
 	for (addr = acc->next; addr < acc->end && !ret; addr = next) {
-		next = min(acc->end, addr + EXCLUSIVE_PAGES * PAGE_SIZE);
+		/* What is left, before anything is added that might wrap */
+		next = addr + min(acc->end - addr, EXCLUSIVE_PAGES * PAGE_SIZE);
 		ret = exclusive_piece(acc, addr, next);
 	}
 	/* What the device has lost meanwhile is read as anything else is. */

@@ -97,6 +97,12 @@ def verb_bench(settings):
     return bench.everything(settings)
 
 
+def verb_fuzz(settings):
+    import fuzz
+    make_kernel(settings, settings.config)
+    return fuzz.verb_fuzz(settings)
+
+
 def verb_torture(settings):
     import torture
     return torture.verb_torture(settings)
@@ -122,7 +128,7 @@ VERBS = {
     "test": verb_test, "demo": verb_demo, "shell": verb_shell,
     "gdb": verb_gdb, "check": verb_check, "check-all": verb_check_all,
     "bench": verb_bench, "model": verb_model,
-    "torture": verb_torture,
+    "torture": verb_torture, "fuzz": verb_fuzz,
     "um": single("um"), "users": single("users"), "docs": single("docs"),
     "lint": single("lint"),
     "selfcheck": single("selfcheck"),

@@ -119,14 +119,16 @@ def words_for(kunit, selftests, timeout):
     return words
 
 
-def test_boot(settings, config, cpus, kunit="*", selftests=None, machine="pc"):
-    """Boot once and run tests; returns (verdict, run)."""
+def test_boot(settings, config, cpus, kunit="*", selftests=None, machine="pc",
+              seconds=0):
+    """Boot once and run tests; returns (verdict, run). They may take so many seconds
+    more than others."""
     initrd, install = prepare(settings, config)
     other = "" if machine == "pc" else f" MACHINE={machine}"
     run = new_run(settings, f"test CONFIG={config} CPUS={cpus}{other}", config)
     accel = qemu.accelerator()
-    factor = qemu.scale(accel, config)
-    words = words_for(kunit, selftests, qemu.selftest_seconds(accel, config))
+    factor = qemu.scale(accel, config) + seconds / qemu.BOOT_SECONDS
+    words = words_for(kunit, selftests, qemu.selftest_seconds(accel, config) + seconds)
     console, results = run.directory / "console", run.directory / "results"
     argv = qemu.command(accel, kbuild.image(settings, config), initrd,
                         qemu.cmdline([*words, settings.append], config, machine),

@@ -13,7 +13,8 @@ from common import BUILD_FAILED, ENVIRONMENT, HARNESS, Trouble
 
 BUSYBOX = ("/usr/bin/busybox", "/bin/busybox")
 DIRS = ("/bin", "/sbin", "/usr", "/usr/bin", "/usr/sbin", "/dev", "/proc", "/sys",
-        "/tmp", "/mnt", "/root", "/etc", "/lib", "/kselftest")
+        "/tmp", "/mnt", "/root", "/etc", "/lib", "/kselftest",
+        "/programs")
 
 # Where the host has them: a test that misses one skips.
 TOOLS = ("/usr/sbin/mkfs.xfs",)
@@ -26,8 +27,9 @@ def busybox():
     raise Trouble(ENVIRONMENT, "busybox-static is missing: run 'make deps'")
 
 
-def spec(install, extra=()):
-    """gen_init_cpio's list. `install` is kselftest's install directory."""
+def spec(install, extra=(), more=()):
+    """gen_init_cpio's list. `install` is kselftest's install directory, `more` what
+    the guest has of the host's programs besides TOOLS."""
     lines = [f"dir {d} 755 0 0" for d in DIRS]
     lines += ["nod /dev/console 600 0 0 c 5 1",
               f"file /bin/busybox {busybox()} 755 0 0",
@@ -36,7 +38,7 @@ def spec(install, extra=()):
               f"file /usr/bin/timeout {HARNESS}/guest/timeout 755 0 0",
               f"file /etc/passwd {HARNESS}/guest/passwd 644 0 0",
               f"file /etc/group {HARNESS}/guest/group 644 0 0"]
-    lines += tools()
+    lines += tools([*TOOLS, *more])
     for inside, outside in extra:
         lines.append(f"file {inside} {outside} 755 0 0")
     if install and install.is_dir():
@@ -44,10 +46,10 @@ def spec(install, extra=()):
     return "\n".join(lines) + "\n"
 
 
-def tools():
-    """TOOLS, at the places that they have here, and the libraries of each."""
+def tools(wanted):
+    """Programs at the places that they have here, and the libraries of each."""
     files = set()
-    for tool in filter(os.path.isfile, TOOLS):
+    for tool in filter(os.path.isfile, wanted):
         linked = subprocess.run(["ldd", tool], capture_output=True, text=True,
                                 check=False).stdout
         files |= {tool, *re.findall(r"(/\S+) \(0x", linked)}
@@ -70,13 +72,13 @@ def installed(install):
     return lines
 
 
-def build(obj, install, extra=()):
+def build(obj, install, extra=(), more=()):
     """Make obj/hmm-initramfs.cpio and return its path."""
     tool = obj / "usr/gen_init_cpio"
     if not tool.is_file():
         raise Trouble(BUILD_FAILED, f"{tool} is missing: the kernel is not built")
     listing = obj / "hmm-initramfs.list"
-    listing.write_text(spec(install, extra))
+    listing.write_text(spec(install, extra, more))
     target = obj / "hmm-initramfs.cpio"
     with open(target, "wb") as out:
         done = subprocess.run([tool, listing], stdout=out, stderr=subprocess.PIPE,

@@ -77,7 +77,7 @@ def shellcheck(path):
 
 def shell_scripts():
     found = [HARNESS / "deps.sh", HARNESS / "guest/init", HARNESS / "guest/timeout",
-             REPO / ".ci/run"]
+             HARNESS / "guest/programs", REPO / ".ci/run"]
     return [p for p in found + [REPO / p for p in ours(".sh")] if p.is_file()]
 
 

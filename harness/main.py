@@ -67,6 +67,12 @@ def verb_conformance(settings):
     return verdict.code
 
 
+def verb_programs(settings):
+    import programs
+    make_kernel(settings, settings.config)
+    return programs.verb_programs(settings)
+
+
 def verb_demo(settings):
     make_kernel(settings, settings.config)
     return runs.demo(settings)
@@ -128,7 +134,7 @@ VERBS = {
     "test": verb_test, "demo": verb_demo, "shell": verb_shell,
     "gdb": verb_gdb, "check": verb_check, "check-all": verb_check_all,
     "bench": verb_bench, "model": verb_model,
-    "torture": verb_torture, "fuzz": verb_fuzz,
+    "torture": verb_torture, "fuzz": verb_fuzz, "programs": verb_programs,
     "um": single("um"), "users": single("users"), "docs": single("docs"),
     "lint": single("lint"),
     "selfcheck": single("selfcheck"),

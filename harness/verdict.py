@@ -280,7 +280,8 @@ def status_mark(marks):
 def judge(tree, console, results, expected, ended="exited", status=0):
     """The verdict on one boot.
 
-    expected: {"kunit": {suite: [cases]}, "kselftest": [tests], "program": [names]}.
+    expected: {"kunit": {suite: [cases]}, "kselftest": [tests], "program": [names],
+    "programs": [names]}.
     """
     verdict = Verdict()
     parts, marks = sections(results)
@@ -293,6 +294,8 @@ def judge(tree, console, results, expected, ended="exited", status=0):
             add_kselftest(verdict, tree, text)
         elif kind == "program":
             add_program(verdict, tree, name, text, status_mark(marks))
+        elif kind == "programs":
+            add_one_selftest(verdict, tree, name, "ok", "", text)
     add_missing(verdict, tree, console, expected)
     add_splats(verdict, console)
     finished = ["done"] in marks
@@ -320,6 +323,7 @@ def add_missing(verdict, tree, console, expected):
                 verdict.fail(full, "missing: never reported")
     names = [f"vm:{test}" for test in expected.get("kselftest", [])]
     names += [f"mm:{test}" for test in expected.get("program", [])]
+    names += [f"programs.{test}" for test in expected.get("programs", [])]
     for name in names:
         if not any(s == name or s.startswith(name + ".") for s in seen):
             verdict.fail(name, "missing: never reported")
@@ -359,6 +363,11 @@ def selftest_evidence(results, case):
             if re.match(rf"[# ]*\S+\.c:\d+:{re.escape(case)}:", line)]
 
 
+def program_evidence(results, case):
+    return [line.lstrip("# ") for line in results.splitlines()
+            if line.startswith(f"# {case}: ")]
+
+
 def evidence(name, console, results):
     """The lines that tell why test `name` failed, as far as there are any."""
     parts = name.split(".")
@@ -366,6 +375,8 @@ def evidence(name, console, results):
         found = kunit_evidence(console, parts[1])
     elif name.startswith(("vm:", "mm:")) and len(parts) > 1:
         found = selftest_evidence(results, parts[-1])
+    elif name.startswith("programs."):
+        found = program_evidence(results, parts[-1])
     else:
         found = []
     return [line[:EVIDENCE_WIDTH] for line in found[:EVIDENCE_LINES]]

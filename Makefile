@@ -3,7 +3,7 @@
 # Two verbs for the first minute, 'make demo' and 'make check'; 'make help' lists
 # the rest. The work is done by harness/.
 
-VERBS := tree config kernel demo check check-all bench test conformance programs shell gdb um users docs lint model torture fuzz selfcheck
+VERBS := tree config kernel demo check check-all bench test conformance programs shell gdb um users docs lint model mutants torture fuzz selfcheck
 
 # Handed to the harness, as in any kernel build.
 export ARCH CROSS_COMPILE KSRC TREE O V T CONFIG CPUS JOBS APPEND BUILD SEED SECONDS MACHINE

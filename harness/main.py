@@ -73,6 +73,12 @@ def verb_programs(settings):
     return programs.verb_programs(settings)
 
 
+def verb_mutants(settings):
+    import mutants
+    make_kernel(settings, settings.config)
+    return mutants.verb_mutants(settings)
+
+
 def verb_demo(settings):
     make_kernel(settings, settings.config)
     return runs.demo(settings)
@@ -135,6 +141,7 @@ VERBS = {
     "gdb": verb_gdb, "check": verb_check, "check-all": verb_check_all,
     "bench": verb_bench, "model": verb_model,
     "torture": verb_torture, "fuzz": verb_fuzz, "programs": verb_programs,
+    "mutants": verb_mutants,
     "um": single("um"), "users": single("users"), "docs": single("docs"),
     "lint": single("lint"),
     "selfcheck": single("selfcheck"),

@@ -13,7 +13,7 @@ from common import BUILD_FAILED, ENVIRONMENT, HARNESS, Trouble
 
 BUSYBOX = ("/usr/bin/busybox", "/bin/busybox")
 DIRS = ("/bin", "/sbin", "/usr", "/usr/bin", "/usr/sbin", "/dev", "/proc", "/sys",
-        "/tmp", "/mnt", "/root", "/etc", "/lib", "/kselftest",
+        "/tmp", "/mnt", "/root", "/etc", "/lib", "/lib/modules", "/kselftest",
         "/programs")
 
 # Where the host has them: a test that misses one skips.

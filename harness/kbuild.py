@@ -2,8 +2,10 @@
 """Calls of the kernel's own build: the kernel, its self tests, single objects."""
 
 import shutil
+from pathlib import Path
 
-from common import BUILD, BUILD_FAILED, Trouble, build_env, have, require_status, run
+from common import (BUILD, BUILD_FAILED, REPO, Trouble, build_env, have, require_status, run,
+                    write_if_changed)
 
 IMAGES = {"x86_64": "arch/x86/boot/bzImage", "arm64": "arch/arm64/boot/Image"}
 
@@ -24,11 +26,18 @@ def compiler(settings):
     return [f"CC=ccache {gcc}", "HOSTCC=ccache gcc"]
 
 
+def measured():
+    """Those of our files whose coverage is counted: the core, not its tests."""
+    return sorted(str(p.relative_to(REPO)) for p in (REPO / "mm").glob("*.c"))
+
+
 def argv(settings, config, targets, *more):
     """A make command line in the tree for one configuration."""
     line = ["make", "-C", settings.tree, f"O={settings.obj(config)}",
             f"ARCH={settings.arch}", f"-j{settings.jobs}",
             "KBUILD_BUILD_USER=hmm", "KBUILD_BUILD_HOST=hmm"]
+    if config == "gcov":
+        line += [f"GCOV_PROFILE_{Path(path).stem}.o=y" for path in measured()]
     if settings.cross:
         line.append(f"CROSS_COMPILE={settings.cross}")
     if settings.verbose:
@@ -42,12 +51,47 @@ def image(settings, config):
 
 
 def build_kernel(settings, config, log):
-    """The kernel image, vmlinux beside it, and the user-space headers."""
-    targets = [image(settings, config).name, "headers"]
+    """The kernel image, vmlinux beside it, its modules, and the user-space headers."""
+    targets = [image(settings, config).name, "modules", "headers"]
     status, tail = run(argv(settings, config, targets), f"kernel({config})", log,
                        settings.verbose, env=env())
     require_status(status, tail, f"building the {config} kernel", log)
     return image(settings, config)
+
+
+def modules(settings, config):
+    """The drivers under test, which the guest loads."""
+    return sorted((settings.obj(config) / "lib").glob("test_hmm*.ko"))
+
+
+def driver_beside(settings, config, directory, sources, makefile, log):
+    """Build a driver from copies of its sources as modules beside a kernel, as any
+    driver from outside of the tree is."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for source in sources:
+        write_if_changed(directory / source.name, source.read_bytes())
+    write_if_changed(directory / "Makefile", makefile.encode())
+    status, tail = run(argv(settings, config, ["modules"], f"M={directory}"),
+                       f"driver({config})", log, settings.verbose, env=env())
+    require_status(status, tail, f"building {directory.name}", log)
+    return sorted(directory.glob("*.ko"))
+
+
+def our_driver(settings, config, log):
+    """Our dummy device for a kernel whose configuration cannot have it."""
+    return driver_beside(
+        settings, config, settings.obj(config) / "hmm-driver",
+        sorted((settings.tree / "lib").glob("test_hmm*.[ch]")),
+        "obj-m := test_hmm.o test_hmm_dma.o\n"
+        "test_hmm-y := test_hmm_main.o test_hmm_memory.o test_hmm_shadow.o\n", log)
+
+
+def stock_driver(settings, config, source, log):
+    """The base's own dummy device, put aside in `source`, as a module of our kernel:
+    nobody has to read it for that."""
+    return driver_beside(settings, config, settings.obj(config) / "hmm-stock-driver",
+                         [source / "test_hmm.c", source / "test_hmm_uapi.h"],
+                         "obj-m := test_hmm.o\n", log)
 
 
 def one_selftest(settings, config, collection, program, directory, log):

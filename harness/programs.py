@@ -85,7 +85,8 @@ def guest(settings):
         extra = [("/programs/run", HARNESS / "guest/programs"),
                  ("/programs/programs.sql", HARNESS / "guest/programs.sql"),
                  ("/programs/unit.i", preprocess(settings)),
-                 ("/usr/bin/redis-server", located(REDIS))]
+                 ("/usr/bin/redis-server", located(REDIS)),
+                 *runs.drivers(runs.our_modules(settings, settings.config))]
         tools = [*map(located, TOOLS), located(REDIS), *parts_of_gcc()]
         return initramfs.build(settings.obj(settings.config), install, extra, tools)
 
@@ -113,7 +114,7 @@ def boot(settings, programs):
 
 
 def phase_programs(settings):
-    """All of them, for 'make check'."""
+    """All of them, for 'make check-all'."""
     verdict, this = boot(settings, PROGRAMS)
     verdict.run = this
     return verdict

@@ -61,7 +61,7 @@ ACCELERATORS = {
     "kvm": (["-accel", "kvm", "-cpu", "host"], 1.0),
     "tcg": (["-accel", "tcg,thread=multi", "-cpu", "max"], 6.0),
 }
-CONFIG_FACTOR = {"debug": 4.0}
+CONFIG_FACTOR = {"debug": 4.0, "kcsan": 4.0, "rt": 2.0}
 
 PROBE_SECONDS = 4
 PROBE_EXIT = 0x21       # isa-debug-exit turns the guest's 0x10 into this
@@ -140,11 +140,13 @@ def selftest_seconds(accel, config):
     return int(SELFTEST_SECONDS * scale(accel, config))
 
 
-def cmdline(words, config, machine="pc"):
+def cmdline(words, config, machine="pc", quick=False):
     """The kernel's command line; `words` say what the guest is to do."""
     common = ["console=ttyS0", "ignore_loglevel", "panic=-1", WATCHDOG, CLOCK, PMEM,
               COHERENT, HUGE_PAGES, *MACHINES[machine][1]]
-    if config == "debug":
+    if config == "debug" and quick:
+        common.append("kmemleak=off")
+    elif config == "debug":
         common += ["kmemleak=on", "page_owner=on", "page_poison=1"]
     return " ".join([*common, *words])
 

@@ -10,14 +10,17 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import config as configs
 import initramfs
 import kbuild
 import qemu
+import tree
 import verdict as verdicts
 from common import (BUILD, CODE_NAMES, ENVIRONMENT, HANG, OK, REPO, RUNS, TEST_FAILED,
                     USAGE, Trouble, building, read_text, say)
 
 KEEP_RUNS = 40
+DRIVERS = ("ours", "stock")
 
 
 @dataclass
@@ -61,7 +64,7 @@ def select(settings):
     """
     if not settings.tests:
         return "*", None
-    names = available_selftests(settings)
+    names = available_selftests(settings, settings.config)
     suites = verdicts.expected_kunit(settings.tree)
     kunit, selftests = [], []
     for glob in settings.tests.replace(",", " ").split():
@@ -78,9 +81,9 @@ def select(settings):
     return (kunit[0] if kunit else None), selftests
 
 
-def available_selftests(settings):
+def available_selftests(settings, config):
     with building():
-        install = install_selftests(settings, settings.config)
+        install = install_selftests(settings, config)
     return verdicts.expected_selftests(install)
 
 
@@ -98,6 +101,17 @@ def install_selftests(settings, config, log=None):
     return install
 
 
+def kernel(settings, config):
+    """Bring tree, configuration and kernel up to date; returns the image."""
+    log = BUILD / "log" / f"kernel-{config}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_bytes(b"")
+    with building():
+        tree.ensure_tree(settings)
+        configs.ensure_config(settings, config, log)
+        return kbuild.build_kernel(settings, config, log)
+
+
 # --- boots ------------------------------------------------------------------
 
 def prepare(settings, config):
@@ -106,7 +120,19 @@ def prepare(settings, config):
         install = install_selftests(settings, config)
         demo = install / "vm/hmm_demo"
         extra = [("/bin/hmm_demo", demo)] if demo.is_file() else []
+        extra += drivers(our_modules(settings, config))
         return initramfs.build(settings.obj(config), install, extra), install
+
+
+def drivers(modules):
+    """Where the guest finds the modules that it is to load."""
+    return [(f"/lib/modules/{module.name}", module) for module in modules]
+
+
+def our_modules(settings, config):
+    """The drivers under test: part of the kernel's build, or built beside it."""
+    return (kbuild.modules(settings, config)
+            or kbuild.our_driver(settings, config, BUILD / "log/driver.log"))
 
 
 def words_for(kunit, selftests, timeout):
@@ -120,9 +146,9 @@ def words_for(kunit, selftests, timeout):
 
 
 def test_boot(settings, config, cpus, kunit="*", selftests=None, machine="pc",
-              seconds=0):
+              quick=False, seconds=0):
     """Boot once and run tests; returns (verdict, run). They may take so many seconds
-    more than others."""
+    more than others; a quick boot goes without the slowest detectors."""
     initrd, install = prepare(settings, config)
     other = "" if machine == "pc" else f" MACHINE={machine}"
     run = new_run(settings, f"test CONFIG={config} CPUS={cpus}{other}", config)
@@ -131,7 +157,7 @@ def test_boot(settings, config, cpus, kunit="*", selftests=None, machine="pc",
     words = words_for(kunit, selftests, qemu.selftest_seconds(accel, config) + seconds)
     console, results = run.directory / "console", run.directory / "results"
     argv = qemu.command(accel, kbuild.image(settings, config), initrd,
-                        qemu.cmdline([*words, settings.append], config, machine),
+                        qemu.cmdline([*words, settings.append], config, machine, quick),
                         cpus, f"file:{console}", f"file:{results}", machine=machine)
     (run.directory / "qemu-command").write_text(qemu.quoted(argv) + "\n")
     began = time.monotonic()
@@ -152,17 +178,22 @@ def test_boot(settings, config, cpus, kunit="*", selftests=None, machine="pc",
     return verdict, run
 
 
-def conformance_boot(settings, config, cpus):
+def conformance_boot(settings, config, cpus, driver="ours"):
     """The older tests of the dummy device, in selftests/mm: they are the yardstick of
     its interface. Their scripts hide failures, so the program runs without them, and
-    what it skips counts as failed: this guest has all that it needs."""
+    what it skips counts as failed: this guest has all that it needs. The device is
+    ours, or the base's own on our core."""
+    obj = settings.obj(config)
     with building():
         log = BUILD / "log/conformance.log"
         program = kbuild.one_selftest(settings, config, "mm", "hmm-tests",
-                                      settings.obj(config) / "hmm-conformance", log)
-        initrd = initramfs.build(settings.obj(config), None,
-                                 [("/bin/hmm-tests", program)])
-    run = new_run(settings, "conformance", config)
+                                      obj / "hmm-conformance", log)
+        modules = (our_modules(settings, config) if driver == "ours" else
+                   kbuild.stock_driver(settings, config,
+                                       tree.state_dir(settings.tree) / "stock/lib", log))
+        initrd = initramfs.build(obj, None, [("/bin/hmm-tests", program),
+                                             *drivers(modules)])
+    run = new_run(settings, f"conformance DRIVER={driver}", config)
     accel = qemu.accelerator()
     console, results = run.directory / "console", run.directory / "results"
     words = ["kunit.enable=0", "hmm.do=conformance", "hmm.results=ttyS1"]
@@ -170,7 +201,7 @@ def conformance_boot(settings, config, cpus):
                         qemu.cmdline([*words, settings.append], config), cpus,
                         f"file:{console}", f"file:{results}")
     (run.directory / "qemu-command").write_text(qemu.quoted(argv) + "\n")
-    ended, status = qemu.boot(argv, console, results, f"conformance({config})",
+    ended, status = qemu.boot(argv, console, results, f"conformance({driver})",
                               qemu.scale(accel, config), verbose=settings.verbose)
     verdict = verdicts.judge(settings.tree, read_text(console), read_text(results),
                              {"program": ["hmm-tests"]}, ended, status)

@@ -39,7 +39,7 @@ class ConfigTest(unittest.TestCase):
         plain = config.requested("plain", "x86_64")
         self.assertNotEqual(debug["DEFAULT_HUNG_TASK_TIMEOUT"],
                             plain["DEFAULT_HUNG_TASK_TIMEOUT"])
-        self.assertEqual(debug["TEST_HMM"], "y")
+        self.assertEqual(debug["TEST_HMM"], "m")
 
     def test_unknown_names_are_refused(self):
         with self.assertRaises(Trouble):

@@ -16,8 +16,23 @@ import kbuild
 CONFIGS = {
     "plain": ("tinyconfig", ["plain", "@arch"]),
     "debug": ("tinyconfig", ["plain", "@arch", "debug"]),
+    "kcsan": ("tinyconfig", ["plain", "@arch", "kcsan"]),
+    "rt": ("tinyconfig", ["plain", "@arch", "rt"]),
+    "gcov": ("tinyconfig", ["plain", "@arch", "gcov"]),
+    "arm64-4k": ("tinyconfig", ["plain", "arm64", "arm64-4k"]),
+    "arm64-64k": ("tinyconfig", ["plain", "arm64", "arm64-64k"]),
     "bench": ("tinyconfig", ["plain", "@arch", "bench"]),
     "stock": ("tinyconfig", ["plain", "@arch", "bench"]),
+    "small": ("tinyconfig", ["builds/small"]),
+    "no-mmu-notifier": ("tinyconfig", ["builds/small", "builds/no-mmu-notifier"]),
+    "no-hmm-mirror": ("tinyconfig", ["builds/small", "builds/no-hmm-mirror"]),
+    "no-device-private": ("tinyconfig", ["builds/small", "builds/no-device-private"]),
+    "no-zone-device": ("tinyconfig", ["builds/small", "builds/no-zone-device"]),
+    "no-huge-pages": ("tinyconfig", ["builds/small", "builds/no-huge-pages"]),
+    "no-numa": ("tinyconfig", ["builds/small", "builds/no-numa"]),
+    "no-fs-dax": ("tinyconfig", ["builds/small", "builds/no-fs-dax"]),
+    "i386": ("tinyconfig", ["builds/small", "builds/i386"]),
+    "nothing": ("tinyconfig", ["builds/nothing"]),
     "users-on": ("x86_64_defconfig", ["users-on"]),
     "users-off": ("x86_64_defconfig", ["users-off"]),
 }
@@ -109,7 +124,7 @@ def from_nothing(settings, config, wanted, log):
     about ours in the same breath keeps out what a symbol of ours only makes
     visible, such as the drivers that PCI would bring by default.
     """
-    arch = {"x86_64": "x86"}.get(settings.arch, settings.arch)
+    arch = {"x86_64": "x86", "i386": "x86"}.get(settings.arch, settings.arch)
     merged = {}
     for name in ("kernel/configs/tiny-base.config", "kernel/configs/tiny.config",
                  f"arch/{arch}/configs/tiny.config"):

@@ -1,15 +1,19 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Makes sure that the packages in harness/packages are there: installs what is
-# missing when root, says how to when not. Runs before Python may exist.
+# Makes sure that the packages in harness/packages are there, and with "all" those in
+# packages-all: installs what is missing when root, says how to when not. Runs before
+# Python may exist.
 
 set -u
 here=$(dirname "$0")
+lists=$here/packages
+[ "${1:-}" != all ] || lists="$lists $here/packages-all"
 
 wanted()
 {
-	sed -e 's/#.*//' "$here/packages" | while read -r package; do
+	# shellcheck disable=SC2086 # a list of files
+	sed -e 's/#.*//' $lists | while read -r package; do
 		[ -n "$package" ] || continue
 		[ "$package" = linux-source-6.12 ] && [ -n "${KSRC:-}" ] && continue
 		echo "$package"

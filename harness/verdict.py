@@ -309,6 +309,24 @@ def judge(tree, console, results, expected, ended="exited", status=0):
     return verdict
 
 
+def of_console(tree, console, prefix, dot):
+    """The verdict on a boot whose KUnit results are on the console and nowhere else; all
+    suites that the configuration `dot` has must be there."""
+    verdict = Verdict()
+    root, errors = parse_ktap(tree, TIMESTAMP.sub("", console))
+    for test in root.subtests:
+        add_tree(verdict, test, f"{prefix}:{test.name}", skip_reasons(console), console)
+    for suite in expected_kunit(tree, dot=dot):
+        if not any(t.name == suite for t in root.subtests):
+            verdict.fail(f"{prefix}:{suite}", "missing: the suite never reported")
+    add_splats(verdict, console)
+    if errors and not verdict.passed:
+        verdict.fail(prefix, "; ".join(errors))
+    verdict.state = "finished"
+    verdict.code = SPLAT if verdict.splats else TEST_FAILED if verdict.failed else OK
+    return verdict
+
+
 def add_missing(verdict, tree, console, expected):
     seen = verdict.names()
     for suite, cases in expected.get("kunit", {}).items():

@@ -3,7 +3,8 @@
 # Two verbs for the first minute, 'make demo' and 'make check'; 'make help' lists
 # the rest. The work is done by harness/.
 
-VERBS := tree config kernel demo check check-all bench test conformance programs shell gdb um users docs lint model mutants torture fuzz selfcheck
+VERBS := tree config kernel demo check check-all check-debug bench test conformance programs \
+	shell gdb um users arm64 builds coverage docs lint model mutants torture fuzz selfcheck
 
 # Handed to the harness, as in any kernel build.
 export ARCH CROSS_COMPILE KSRC TREE O V T CONFIG CPUS JOBS APPEND BUILD SEED SECONDS MACHINE
@@ -14,6 +15,11 @@ help:
 deps:
 	@harness/deps.sh
 
+deps-all:
+	@harness/deps.sh all
+
+check-all builds coverage arm64: deps-all
+
 $(VERBS): deps
 	@python3 -B harness/main.py $@
 
@@ -21,4 +27,4 @@ clean:
 	rm -rf $(or $(BUILD),build)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps clean $(VERBS)
+.PHONY: help deps deps-all clean $(VERBS)

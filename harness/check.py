@@ -9,11 +9,19 @@ import re
 import subprocess
 import time
 import unittest
+from collections.abc import Callable
+from dataclasses import dataclass
 
+import arm64
+import builds
 import config as configs
+import coverage
+import fuzz
 import kbuild
 import lint
 import model
+import mutants
+import programs
 import runs
 import torture
 import tree
@@ -21,6 +29,10 @@ import verdict as verdicts
 from common import (BUILD, BUILD_FAILED, CODE_NAMES, HARNESS, OK, STATE, TEST_FAILED,
                     Trouble, building, load_json, read_text, run, save_json, say)
 
+# Minutes each on the debug kernel, and mostly core's work; 'make check' has them on the
+# plain kernel.
+SLOW_TESTS = {"hmm_pressure", "hmm_numa", "devmem_fsdax", "devmem_p2p", "devmem_poison",
+              "devmem_unplug"}
 TIMES = STATE / "phase-times.json"
 
 
@@ -111,6 +123,16 @@ def phase_boot(config, cpus):
     return phase
 
 
+def phase_quick(settings):
+    """The debug kernel without what costs most for what it finds: kmemleak, the page
+    owner, poison, and SLOW_TESTS. 'make check-debug' has the whole."""
+    chosen = [name for name in runs.available_selftests(settings, "debug")
+              if name not in SLOW_TESTS | {fuzz.PROGRAM}]
+    verdict, this = runs.test_boot(settings, "debug", 2, selftests=chosen, quick=True)
+    verdict.run = this
+    return verdict
+
+
 def phase_iommu(settings):
     """DMA once more, through an IOMMU."""
     verdict, this = runs.test_boot(settings, "plain", 2, "hmm_dma", ["hmm_dma"], "iommu")
@@ -118,10 +140,12 @@ def phase_iommu(settings):
     return verdict
 
 
-def phase_conformance(settings):
-    verdict, this = runs.conformance_boot(settings, "plain", 2)
-    verdict.run = this
-    return verdict
+def phase_conformance(driver):
+    def phase(settings):
+        verdict, this = runs.conformance_boot(settings, "plain", 2, driver)
+        verdict.run = this
+        return verdict
+    return phase
 
 
 def phase_sparse(settings):
@@ -150,21 +174,11 @@ def phase_um(settings):
         configs.check(wanted, obj / ".config", "um")
     if status is None or not console.is_file():
         raise Trouble(BUILD_FAILED, "KUnit on um did not run:\n" + tail[-1500:])
-    text = read_text(console)
-    verdict = verdicts.Verdict()
-    root, errors = verdicts.parse_ktap(settings.tree, verdicts.TIMESTAMP.sub("", text))
-    for test in root.subtests:
-        verdicts.add_tree(verdict, test, f"um:{test.name}", verdicts.skip_reasons(text),
-                          text)
-    for suite in verdicts.expected_kunit(settings.tree, dot=obj / ".config"):
-        if not any(t.name == suite for t in root.subtests):
-            verdict.fail(f"um:{suite}", "missing: the suite never reported")
-    verdicts.add_splats(verdict, text)
+    verdict = verdicts.of_console(settings.tree, read_text(console), "um",
+                                  obj / ".config")
     if status and not verdict.failed:
-        verdict.fail("um", "; ".join(errors) or f"kunit.py exited with {status}")
-    finish(verdict)
-    if verdict.splats:
-        verdict.code = verdicts.SPLAT
+        verdict.fail("um", f"kunit.py exited with {status}")
+        verdict.code = TEST_FAILED
     return verdict
 
 
@@ -203,50 +217,79 @@ def phase_docs(settings):
     return finish(lint.docs(settings, log_for("docs")))
 
 
+@dataclass(frozen=True)
+class Phase:
+    """One line of the verdict. `needs` is the phase without which it means nothing,
+    `again` what repeats it; `always` phases are in 'make check', all in check-all."""
+
+    act: Callable
+    needs: str = ""
+    again: str = ""
+    always: bool = False
+
+
+def kernel(config, **more):
+    return Phase(phase_kernel(config), again=f"make kernel CONFIG={config}", **more)
+
+
+def boot(config, cpus, **more):
+    return Phase(phase_boot(config, cpus), needs=f"kernel({config})", **more)
+
+
 PHASES = {
-    "deps": phase_deps,
-    "tree": phase_tree,
-    "selfcheck": phase_selfcheck,
-    "lint": phase_lint,
-    "model": model.phase_model,
-    "torture": torture.phase_torture,
-    "kernel(plain)": phase_kernel("plain"),
-    "boot(plain, 2 CPUs)": phase_boot("plain", 2),
-    "boot(plain, 4 CPUs)": phase_boot("plain", 4),
-    "boot(plain, IOMMU)": phase_iommu,
-    "boot(plain, conformance)": phase_conformance,
-    "sparse": phase_sparse,
-    "um": phase_um,
-    "docs": phase_docs,
-    "selftests(mm)": phase_mm_selftests,
-    "kernel(debug)": phase_kernel("debug"),
-    "boot(debug, 2 CPUs)": phase_boot("debug", 2),
-    "boot(debug, 4 CPUs)": phase_boot("debug", 4),
-    "users": phase_users,
+    "deps": Phase(phase_deps, always=True),
+    "tree": Phase(phase_tree, always=True),
+    "selfcheck": Phase(phase_selfcheck, always=True),
+    "lint": Phase(phase_lint, always=True),
+    "model": Phase(model.phase_model, always=True),
+    "torture": Phase(torture.phase_torture, always=True),
+    "kernel(plain)": kernel("plain", always=True),
+    "sparse": Phase(phase_sparse, "kernel(plain)", "make lint", always=True),
+    "boot(plain, 4 CPUs)": boot("plain", 4, always=True),
+    "boot(plain, 2 CPUs)": boot("plain", 2),
+    "boot(plain, IOMMU)": Phase(phase_iommu, "kernel(plain)"),
+    "conformance(ours)": Phase(phase_conformance("ours"), "kernel(plain)",
+                               "make conformance", always=True),
+    "conformance(stock)": Phase(phase_conformance("stock"), "kernel(plain)",
+                                "make conformance", always=True),
+    "selftests(mm)": Phase(phase_mm_selftests, "kernel(plain)", "make check-all"),
+    "um": Phase(phase_um),
+    "docs": Phase(phase_docs),
+    "kernel(debug)": kernel("debug", always=True),
+    "boot(debug, quick)": Phase(phase_quick, "kernel(debug)", always=True),
+    "fuzz": Phase(fuzz.phase_fuzz, "kernel(debug)", always=True),
+    "programs": Phase(programs.phase_programs, "kernel(plain)"),
+    "mutants": Phase(mutants.phase_mutants, "kernel(plain)"),
+    "boot(debug, 2 CPUs)": boot("debug", 2),
+    "boot(debug, 4 CPUs)": boot("debug", 4),
+    "kernel(kcsan)": kernel("kcsan"),
+    "boot(kcsan, 4 CPUs)": boot("kcsan", 4),
+    "kernel(rt)": kernel("rt"),
+    "boot(rt, 4 CPUs)": boot("rt", 4),
+    "coverage": Phase(coverage.phase_coverage),
+    "users": Phase(phase_users),
+    "arm64": Phase(arm64.phase_arm64),
+    "builds": Phase(builds.phase_builds),
 }
-# Only in 'make check-all': each kernel boots with another number of CPUs in 'make check'.
-REST = {"boot(plain, 2 CPUs)", "boot(debug, 4 CPUs)"}
-NEEDS = {
-    "boot(plain, 2 CPUs)": "kernel(plain)", "boot(plain, 4 CPUs)": "kernel(plain)",
-    "boot(plain, IOMMU)": "kernel(plain)",
-    "boot(plain, conformance)": "kernel(plain)",
-    "boot(debug, 2 CPUs)": "kernel(debug)", "boot(debug, 4 CPUs)": "kernel(debug)",
-    "sparse": "kernel(plain)", "selftests(mm)": "kernel(plain)",
-}
-AGAIN = {"kernel(plain)": "make kernel CONFIG=plain", "sparse": "make lint",
-         "kernel(debug)": "make kernel CONFIG=debug", "selftests(mm)": "make check"}
+
+# The verb 'make check-debug': every detector that 'make check' has no time for.
+DEBUG = [f"{what}({config}{more})" for config, cpus in
+         (("debug", 2), ("kcsan", 4), ("rt", 4))
+         for what, more in (("kernel", ""), ("boot", f", {cpus} CPUs"))]
 
 
 def guarded(name, settings, failed):
     """Run one phase; trouble in it becomes its verdict."""
-    if failed & {"deps", "tree", NEEDS.get(name)}:
+    phase = PHASES[name]
+    if failed & {"deps", "tree", phase.needs}:
         verdict = verdicts.Verdict(code=TEST_FAILED)
         verdict.fail(name, "not run, because of an earlier failure")
         return verdict
-    lock = contextlib.nullcontext() if name.startswith("boot") else building()
+    boots = name.startswith(("boot", "conformance", "fuzz", "programs", "mutants"))
+    lock = contextlib.nullcontext() if boots else building()
     try:
         with lock:
-            return PHASES[name](settings)
+            return phase.act(settings)
     except Trouble as trouble:
         verdict = verdicts.Verdict(code=trouble.code)
         verdict.fail(name, str(trouble))
@@ -275,18 +318,22 @@ def run_phases(settings, names):
         if verdict.code != OK:
             failed.add(name)
         this = getattr(verdict, "run", None) or runs.Run(
-            name, BUILD / "log", AGAIN.get(name, f"make {name}"))
+            name, BUILD / "log", PHASES[name].again or f"make {name}")
         outcomes.append((name, verdict, this))
     runs.report(settings, outcomes)
     return next((v.code for _, v, _ in outcomes if v.code != OK), OK)
 
 
 def at_every_change(settings):
-    return run_phases(settings, [name for name in PHASES if name not in REST])
+    return run_phases(settings, [name for name, phase in PHASES.items() if phase.always])
 
 
 def everything(settings):
     return run_phases(settings, list(PHASES))
+
+
+def debug(settings):
+    return run_phases(settings, ["tree", *DEBUG])
 
 
 def only(settings, name):

@@ -538,12 +538,25 @@ static bool remap_pte(struct vm_area_struct *vma, pte_t *ptep, unsigned long add
 	return true;
 }
 
+/* What is mapped is ready for all others; its entry has the reference that was ours */
+static void release_mapped(struct folio *folio, struct folio *fault_folio)
+{
+	if (!folio_is_zone_device(folio))
+		folio_add_lru(folio);
+	if (folio != fault_folio)
+		folio_unlock(folio);
+}
+
 /*
- * Single pages of one table. %MIGRATE_PFN_SINGLE is left with those that are mapped,
- * by an entry that has our reference; for the others the reverse map is asked.
+ * Single pages of one table. %MIGRATE_PFN_SINGLE is left with those that are mapped by
+ * way of their entry; for the others the reverse map is asked.
+ *
+ * Once the table is unlocked, whoever unmaps such a page puts its last reference. So
+ * it is released before that, and not looked at any more.
  */
 static void remap_table(struct vm_area_struct *vma, unsigned long addr,
-			unsigned long *src, unsigned long *dst, unsigned long n)
+			unsigned long *src, unsigned long *dst, unsigned long n,
+			struct folio *fault_folio)
 {
 	pmd_t *pmd = mm_find_pmd(vma->vm_mm, addr);
 	struct mapped_count count = {};
@@ -561,8 +574,14 @@ static void remap_table(struct vm_area_struct *vma, unsigned long addr,
 			continue;
 		folio = target_of(entry_folio(src[i]), entry_folio(dst[i]));
 		if (!ptep || !remap_pte(vma, ptep + i, addr + i * PAGE_SIZE, src[i],
-					folio, &count))
+					folio, &count)) {
 			src[i] &= ~MIGRATE_PFN_SINGLE;
+			continue;
+		}
+		src[i] &= ~MIGRATE_PFN_REPLACED;
+		if (folio != entry_folio(src[i]))
+			src[i] |= MIGRATE_PFN_REPLACED;
+		release_mapped(folio, fault_folio);
 	}
 	if (ptep) {
 		arch_leave_lazy_mmu_mode();
@@ -577,29 +596,36 @@ static void put_later(struct folio_batch *batch, struct folio *folio)
 		folios_put(batch);
 }
 
+static void unlock_and_put(struct folio_batch *batch, struct folio *folio,
+			   struct folio *fault_folio)
+{
+	if (folio != fault_folio)
+		folio_unlock(folio);
+	put_later(batch, folio);
+}
+
 static void let_go_of_old(struct folio_batch *batch, unsigned long entry,
 			  struct folio *src, struct folio *dst,
 			  struct folio *fault_folio)
 {
-	struct folio *target = target_of(src, dst);
-	bool mapped = entry & MIGRATE_PFN_SINGLE;
+	struct folio *target;
 
-	if (!mapped)
-		remove_migration_ptes(src, target, 0);
+	/* Of a pair that has been seen to under the table's lock, one is left */
+	if (entry & MIGRATE_PFN_SINGLE) {
+		target = entry & MIGRATE_PFN_REPLACED ? src : dst;
+		if (target)
+			unlock_and_put(batch, target, fault_folio);
+		return;
+	}
+	target = target_of(src, dst);
+	remove_migration_ptes(src, target, 0);
 	if (entry & MIGRATE_PFN_RMAP)
 		put_anon_vma(folio_anon_vma(src));
 	if (!folio_is_zone_device(target))
 		folio_add_lru(target);
-	if (src != fault_folio)
-		folio_unlock(src);
-	/* One that is mapped by way of its entry has given it its reference */
-	if (!mapped || target != src)
-		put_later(batch, src);
-	if (dst) {
-		folio_unlock(dst);
-		if (!mapped || target != dst)
-			put_later(batch, dst);
-	}
+	unlock_and_put(batch, src, fault_folio);
+	if (dst)
+		unlock_and_put(batch, dst, NULL);
 }
 
 static void let_go(unsigned long *src, unsigned long *dst, unsigned long npages,
@@ -613,12 +639,10 @@ static void let_go(unsigned long *src, unsigned long *dst, unsigned long npages,
 	for (i = 0; i < npages; i++) {
 		old = entry_folio(src[i]);
 		new = entry_folio(dst[i]);
-		if (old) {
+		if (old)
 			let_go_of_old(&batch, src[i], old, new, fault_folio);
-		} else if (new) {
-			folio_unlock(new);
-			put_later(&batch, new);
-		}
+		else if (new)
+			unlock_and_put(&batch, new, NULL);
 	}
 	folios_put(&batch);
 }
@@ -646,7 +670,7 @@ void migrate_vma_finalize(struct migrate_vma *migrate)
 		fault_folio = page_folio(migrate->fault_page);
 	while (addr < migrate->end) {
 		n = pages_of_table(addr, migrate->end);
-		remap_table(migrate->vma, addr, src, dst, n);
+		remap_table(migrate->vma, addr, src, dst, n, fault_folio);
 		let_go(src, dst, n, fault_folio);
 		addr += n * PAGE_SIZE;
 		src += n;

@@ -17,10 +17,12 @@
 
 /*
  * Single: our reference to the page was that of its one entry; a driver that
- * overwrites the bit loses speed, not pages. Rmap: no VMA is kept by the caller,
- * so there is a reference to the anon_vma.
+ * overwrites the bit loses speed, not pages. Replaced: single, and it is the new page
+ * that has been mapped and released; set and used within migrate_vma_finalize().
+ * Rmap: no VMA is kept by the caller, so there is a reference to the anon_vma.
  */
 #define MIGRATE_PFN_SINGLE	BIT(2)
+#define MIGRATE_PFN_REPLACED	BIT(4)
 #define MIGRATE_PFN_RMAP	BIT(5)
 
 /**

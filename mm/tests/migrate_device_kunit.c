@@ -129,6 +129,20 @@ static void md_copy(struct page *to, struct page *from)
 }
 
 /* New pages for all that can be migrated: of @dev, or of the system */
+/* Pages fresh from the allocator that somebody has locked; md_done() looks at it */
+static atomic_long_t md_stale_locks;
+
+static struct page *md_alloc_system(void)
+{
+	struct page *page = alloc_page(GFP_HIGHUSER_MOVABLE);
+
+	if (!page || trylock_page(page))
+		return page;
+	/* Left alone: nobody knows what else is wrong with it */
+	atomic_long_inc(&md_stale_locks);
+	return NULL;
+}
+
 static void md_supply(struct md_dev *dev, unsigned long *src, unsigned long *dst,
 		      unsigned long n)
 {
@@ -138,13 +152,7 @@ static void md_supply(struct md_dev *dev, unsigned long *src, unsigned long *dst
 	for (i = 0; i < n; i++) {
 		if (!(src[i] & MIGRATE_PFN_MIGRATE))
 			continue;
-		if (dev) {
-			new = md_alloc(dev);
-		} else {
-			new = alloc_page(GFP_HIGHUSER_MOVABLE);
-			if (new)
-				lock_page(new);
-		}
+		new = dev ? md_alloc(dev) : md_alloc_system();
 		if (!new)
 			continue;
 		md_copy(new, migrate_pfn_to_page(src[i]));
@@ -505,6 +513,7 @@ static void md_done(struct md *t)
 	KUNIT_EXPECT_EQ(t->test, atomic_long_read(&md_devs[0].in_use), 0);
 	KUNIT_EXPECT_EQ(t->test, atomic_long_read(&md_devs[1].in_use), 0);
 	KUNIT_EXPECT_EQ(t->test, get_mm_counter_sum(t->mm, MM_ANONPAGES), 0);
+	KUNIT_EXPECT_EQ(t->test, atomic_long_xchg(&md_stale_locks, 0), 0);
 }
 
 /* ---- There and back ---- */
@@ -1418,14 +1427,36 @@ static void md_test_same_page(struct kunit *test)
 
 #define MD_STORM	64UL
 
+/* Migrate @n pages from @at once, to one of the devices or home */
+static void md_window(struct md_thread *th, unsigned long *src, unsigned long *dst,
+		      unsigned long at, unsigned long n, bool home)
+{
+	struct md_dev *dev = &md_devs[th->id & 1];
+	struct migrate_vma m;
+
+	mmap_read_lock(th->t->mm);
+	m = (struct migrate_vma) {
+		.vma = vma_lookup(th->t->mm, MD_BASE),
+		.src = src, .dst = dst,
+		.start = MD_AT(at), .end = MD_AT(at + n),
+		.pgmap_owner = dev,
+		.flags = home ? MD_PRIVATE : MD_SYSTEM,
+	};
+	if (migrate_vma_setup(&m)) {
+		th->wrong++;
+	} else if (m.cpages) {
+		md_supply(home ? NULL : dev, src, dst, n);
+		migrate_vma_pages(&m);
+		migrate_vma_finalize(&m);
+	}
+	mmap_read_unlock(th->t->mm);
+}
+
 /* Migrates a window there or back, from either end, again and again */
 static int md_mover(void *data)
 {
 	struct md_thread *th = data;
-	struct md_dev *dev = &md_devs[th->id & 1];
-	bool home = th->id & 2;
 	unsigned long src[8], dst[8], at;
-	struct migrate_vma m;
 
 	kthread_use_mm(th->t->mm);
 	wait_for_completion(th->go);
@@ -1433,22 +1464,7 @@ static int md_mover(void *data)
 		at = th->rounds * 5 % (MD_STORM - 7);
 		if (th->id & 4)
 			at = MD_STORM - 8 - at;
-		mmap_read_lock(th->t->mm);
-		m = (struct migrate_vma) {
-			.vma = vma_lookup(th->t->mm, MD_BASE),
-			.src = src, .dst = dst,
-			.start = MD_AT(at), .end = MD_AT(at + 8),
-			.pgmap_owner = dev,
-			.flags = home ? MD_PRIVATE : MD_SYSTEM,
-		};
-		if (migrate_vma_setup(&m)) {
-			th->wrong++;
-		} else if (m.cpages) {
-			md_supply(home ? NULL : dev, src, dst, 8);
-			migrate_vma_pages(&m);
-			migrate_vma_finalize(&m);
-		}
-		mmap_read_unlock(th->t->mm);
+		md_window(th, src, dst, at, 8, th->id & 2);
 		cond_resched();
 	}
 	kthread_unuse_mm(th->t->mm);
@@ -1483,6 +1499,62 @@ static void md_test_storm(struct kunit *test)
 		KUNIT_EXPECT_GT(test, th[i].rounds, 0);
 	}
 	md_check(t, 0, MD_STORM, k);
+	md_done(t);
+}
+
+/* Migrates all of it to a device, or home, again and again */
+static int md_whole_mover(void *data)
+{
+	struct md_thread *th = data;
+
+	kthread_use_mm(th->t->mm);
+	wait_for_completion(th->go);
+	for (; !atomic_read(th->stop); th->rounds++) {
+		unsigned long *src = th->t->src + th->id * MD_STORM;
+		unsigned long *dst = th->t->dst + th->id * MD_STORM;
+
+		md_window(th, src, dst, 0, MD_STORM, th->id & 2);
+		cond_resched();
+	}
+	kthread_unuse_mm(th->t->mm);
+	complete(&th->done);
+	return 0;
+}
+
+/*
+ * Memory is dropped as soon as it is mapped again: with the table unlocked, that puts
+ * the last reference of a page. Migration must be done with it by then, or it unlocks,
+ * and puts on a list, what the next owner has.
+ */
+static void md_test_zapped_at_once(struct kunit *test)
+{
+	struct md *t = test->priv;
+	struct md_thread *th = kunit_kcalloc(test, 4, sizeof(*th), GFP_KERNEL);
+	atomic_t stop = ATOMIC_INIT(0);
+	struct vm_area_struct *vma;
+	unsigned long until, k = 0;
+	struct completion go;
+	unsigned int i;
+
+	KUNIT_ASSERT_NOT_NULL(test, th);
+	md_map(t, MD_STORM, PROT_READ | PROT_WRITE);
+	init_completion(&go);
+	for (i = 0; i < 4; i++)
+		md_start(t, th + i, &go, &stop, md_whole_mover, i);
+	complete_all(&go);
+	for (until = jiffies + 3 * HZ; time_before(jiffies, until); ) {
+		md_write(t, 0, MD_STORM, ++k);
+		mmap_read_lock(t->mm);
+		vma = vma_lookup(t->mm, MD_BASE);
+		for (i = 0; i < 4; i++)
+			zap_page_range_single(vma, MD_BASE, MD_STORM * PAGE_SIZE, NULL);
+		mmap_read_unlock(t->mm);
+	}
+	atomic_set(&stop, 1);
+	for (i = 0; i < 4; i++) {
+		md_join(t, th + i);
+		KUNIT_EXPECT_GT(test, th[i].rounds, 0);
+	}
 	md_done(t);
 }
 
@@ -1716,6 +1788,7 @@ static struct kunit_case md_cases[] = {
 	KUNIT_CASE(md_test_forked_evict),
 	KUNIT_CASE(md_test_same_page),
 	KUNIT_CASE_SLOW(md_test_storm),
+	KUNIT_CASE_SLOW(md_test_zapped_at_once),
 	KUNIT_CASE(md_test_other_cpu),
 	KUNIT_CASE(md_test_statistics),
 	KUNIT_CASE(md_test_traced),

@@ -128,7 +128,6 @@ static void md_copy(struct page *to, struct page *from)
 		kunmap_local(dst);
 }
 
-/* New pages for all that can be migrated: of @dev, or of the system */
 /* Pages fresh from the allocator that somebody has locked; md_done() looks at it */
 static atomic_long_t md_stale_locks;
 
@@ -143,6 +142,7 @@ static struct page *md_alloc_system(void)
 	return NULL;
 }
 
+/* New pages for all that can be migrated: of @dev, or of the system */
 static void md_supply(struct md_dev *dev, unsigned long *src, unsigned long *dst,
 		      unsigned long n)
 {

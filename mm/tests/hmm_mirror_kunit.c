@@ -100,8 +100,8 @@ struct m_dev {
 	unsigned int invalidated_before;
 	enum mmu_notifier_event event_before;
 
-	/* the last map */
-	unsigned long npages;
+	/* the last map, and the one before */
+	unsigned long npages, seq, seq_before;
 	bool held_up;
 
 	/* what to answer */
@@ -291,6 +291,8 @@ static int m_map_cb(struct hmm_mirror *mirror, struct hmm_range *range)
 	d->odd += d->released || !mutex_is_locked(&d->lock) ||
 		  mmu_interval_check_retry(&mirror->sub, range->notifier_seq);
 	d->mapped++;
+	d->seq_before = d->seq;
+	d->seq = range->notifier_seq;
 	d->npages = PHYS_PFN(range->end - range->start);
 	d->held_up = rwsem_is_locked(&d->e->mm->mmap_lock);
 	if (d->in_map)
@@ -951,14 +953,24 @@ static void fault_collides(struct kunit *test)
 }
 
 /* The lock is dropped for memory; a collision meanwhile is found */
-static void collide_unlocked(struct m_dev *d)
+static void collide_unlocked(struct m_dev *d, unsigned int again)
 {
 	d->in_map = NULL;
-	d->again = 2;
+	d->again = again;
 	/* Not under the lock: the next call is after a collision */
 	mutex_unlock(&d->lock);
 	m_bracket(d->e, 0, 1);
 	mutex_lock(&d->lock);
+}
+
+static void collide_and_map(struct m_dev *d)
+{
+	collide_unlocked(d, 1);
+}
+
+static void collide_and_want_memory(struct m_dev *d)
+{
+	collide_unlocked(d, 2);
 }
 
 static void map_wants_memory(struct kunit *test)
@@ -970,11 +982,21 @@ static void map_wants_memory(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, m_fault(d, 0, 1), 0);
 	KUNIT_EXPECT_EQ(test, d->mapped, 4);
 	KUNIT_EXPECT_EQ(test, d->refilled, 3);
+	KUNIT_EXPECT_EQ(test, d->seq, d->seq_before);
+
+	/* -EAGAIN, refill, collision: begin anew; 0 */
+	d->mapped = 0;
+	d->refilled = 0;
+	d->in_map = collide_and_map;
+	KUNIT_EXPECT_EQ(test, m_fault(d, 0, 1), 0);
+	KUNIT_EXPECT_EQ(test, d->mapped, 2);
+	KUNIT_EXPECT_EQ(test, d->refilled, 1);
+	KUNIT_EXPECT_NE(test, d->seq, d->seq_before);
 
 	/* -EAGAIN, refill, collision: begin anew; -EAGAIN, refill, 0 */
 	d->mapped = 0;
 	d->refilled = 0;
-	d->in_map = collide_unlocked;
+	d->in_map = collide_and_want_memory;
 	KUNIT_EXPECT_EQ(test, m_fault(d, 0, 1), 0);
 	KUNIT_EXPECT_EQ(test, d->mapped, 3);
 	KUNIT_EXPECT_EQ(test, d->refilled, 2);

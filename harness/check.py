@@ -4,11 +4,14 @@ the end. The first is what must hold at every change; the second has the rest, t
 
 import contextlib
 import io
+import itertools
 import os
 import re
 import subprocess
+import threading
 import time
 import unittest
+from concurrent import futures
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,13 +30,15 @@ import torture
 import tree
 import verdict as verdicts
 from common import (BUILD, BUILD_FAILED, CODE_NAMES, HARNESS, OK, STATE, TEST_FAILED,
-                    Trouble, building, load_json, read_text, run, save_json, say)
+                    Trouble, building, end_children, load_json, read_text, run, save_json,
+                    say)
 
 # Minutes each on the debug kernel, and mostly core's work; 'make check' has them on the
 # plain kernel.
 SLOW_TESTS = {"hmm_pressure", "hmm_numa", "devmem_fsdax", "devmem_p2p", "devmem_poison",
               "devmem_unplug"}
 TIMES = STATE / "phase-times.json"
+_saving = threading.Lock()
 
 
 def log_for(name):
@@ -125,7 +130,7 @@ def phase_boot(config, cpus):
 
 def phase_quick(settings):
     """The debug kernel without what costs most for what it finds: kmemleak, the page
-    owner, poison, and SLOW_TESTS. 'make check-debug' has the whole."""
+    owner, poison, pages of 1 GiB, and SLOW_TESTS. 'make check-debug' has the whole."""
     chosen = [name for name in runs.available_selftests(settings, "debug")
               if name not in SLOW_TESTS | {fuzz.PROGRAM}]
     verdict, this = runs.test_boot(settings, "debug", 2, selftests=chosen, quick=True)
@@ -220,20 +225,23 @@ def phase_docs(settings):
 @dataclass(frozen=True)
 class Phase:
     """One line of the verdict. `needs` is the phase without which it means nothing,
-    `again` what repeats it; `always` phases are in 'make check', all in check-all."""
+    `again` what repeats it; `always` phases are in 'make check', all in check-all.
+    Phases in a lane go on beside those of the other lane: a guest in which one test
+    runs after the other leaves half of the host idle."""
 
     act: Callable
     needs: str = ""
     again: str = ""
     always: bool = False
+    lane: int = 0
 
 
 def kernel(config, **more):
     return Phase(phase_kernel(config), again=f"make kernel CONFIG={config}", **more)
 
 
-def boot(config, cpus, **more):
-    return Phase(phase_boot(config, cpus), needs=f"kernel({config})", **more)
+def boot(config, cpus, lane, **more):
+    return Phase(phase_boot(config, cpus), needs=f"kernel({config})", lane=lane, **more)
 
 
 PHASES = {
@@ -245,37 +253,36 @@ PHASES = {
     "torture": Phase(torture.phase_torture, always=True),
     "kernel(plain)": kernel("plain", always=True),
     "sparse": Phase(phase_sparse, "kernel(plain)", "make lint", always=True),
-    "boot(plain, 4 CPUs)": boot("plain", 4, always=True),
-    "boot(plain, 2 CPUs)": boot("plain", 2),
-    "boot(plain, IOMMU)": Phase(phase_iommu, "kernel(plain)"),
+    "kernel(debug)": kernel("debug", always=True),
+    "kernel(kcsan)": kernel("kcsan"),
+    "kernel(rt)": kernel("rt"),
+    "boot(plain, 4 CPUs)": boot("plain", 4, 1, always=True),
     "conformance(ours)": Phase(phase_conformance("ours"), "kernel(plain)",
-                               "make conformance", always=True),
+                               "make conformance", always=True, lane=1),
     "conformance(stock)": Phase(phase_conformance("stock"), "kernel(plain)",
-                                "make conformance", always=True),
+                                "make conformance", always=True, lane=1),
+    "boot(debug, quick)": Phase(phase_quick, "kernel(debug)", always=True, lane=2),
+    "fuzz": Phase(fuzz.phase_fuzz, "kernel(debug)", always=True, lane=2),
+    "boot(plain, 2 CPUs)": boot("plain", 2, 1),
+    "boot(plain, IOMMU)": Phase(phase_iommu, "kernel(plain)", lane=1),
+    "programs": Phase(programs.phase_programs, "kernel(plain)", lane=1),
+    "boot(rt, 4 CPUs)": boot("rt", 4, 1),
+    "boot(debug, 2 CPUs)": boot("debug", 2, 2),
+    "boot(debug, 4 CPUs)": boot("debug", 4, 2),
+    "boot(kcsan, 4 CPUs)": boot("kcsan", 4, 1),
+    "mutants": Phase(mutants.phase_mutants, "kernel(plain)"),
+    "coverage": Phase(coverage.phase_coverage),
     "selftests(mm)": Phase(phase_mm_selftests, "kernel(plain)", "make check-all"),
     "um": Phase(phase_um),
     "docs": Phase(phase_docs),
-    "kernel(debug)": kernel("debug", always=True),
-    "boot(debug, quick)": Phase(phase_quick, "kernel(debug)", always=True),
-    "fuzz": Phase(fuzz.phase_fuzz, "kernel(debug)", always=True),
-    "programs": Phase(programs.phase_programs, "kernel(plain)"),
-    "mutants": Phase(mutants.phase_mutants, "kernel(plain)"),
-    "boot(debug, 2 CPUs)": boot("debug", 2),
-    "boot(debug, 4 CPUs)": boot("debug", 4),
-    "kernel(kcsan)": kernel("kcsan"),
-    "boot(kcsan, 4 CPUs)": boot("kcsan", 4),
-    "kernel(rt)": kernel("rt"),
-    "boot(rt, 4 CPUs)": boot("rt", 4),
-    "coverage": Phase(coverage.phase_coverage),
     "users": Phase(phase_users),
     "arm64": Phase(arm64.phase_arm64),
     "builds": Phase(builds.phase_builds),
 }
 
 # The verb 'make check-debug': every detector that 'make check' has no time for.
-DEBUG = [f"{what}({config}{more})" for config, cpus in
-         (("debug", 2), ("kcsan", 4), ("rt", 4))
-         for what, more in (("kernel", ""), ("boot", f", {cpus} CPUs"))]
+DEBUG = ["kernel(debug)", "kernel(kcsan)", "kernel(rt)", "boot(rt, 4 CPUs)",
+         "boot(kcsan, 4 CPUs)", "boot(debug, 2 CPUs)"]
 
 
 def guarded(name, settings, failed):
@@ -285,7 +292,7 @@ def guarded(name, settings, failed):
         verdict = verdicts.Verdict(code=TEST_FAILED)
         verdict.fail(name, "not run, because of an earlier failure")
         return verdict
-    boots = name.startswith(("boot", "conformance", "fuzz", "programs", "mutants"))
+    boots = phase.lane or name in ("mutants", "coverage", "arm64")
     lock = contextlib.nullcontext() if boots else building()
     try:
         with lock:
@@ -305,21 +312,62 @@ def timed(name, settings, failed, times):
     word = "ok" if verdict.code == OK else CODE_NAMES[verdict.code].upper()
     say(f"{name:22} {word:6} {took:5.0f} s  ({before})  {runs.totals([verdict])}")
     if verdict.code == OK:
-        times[name] = took
-        save_json(TIMES, times)
+        with _saving:
+            times[name] = took
+            save_json(TIMES, times)
     return verdict
+
+
+def groups(names):
+    """The same names, in lists: each of a single phase, or of lanes side by side."""
+    for lanes, several in itertools.groupby(names, lambda name: bool(PHASES[name].lane)):
+        if not lanes:
+            yield from ([[name]] for name in several)
+            continue
+        several = list(several)
+        yield [[n for n in several if PHASES[n].lane == lane]
+               for lane in sorted({PHASES[n].lane for n in several})]
+
+
+def side_by_side(lanes, act):
+    """Do act(name) for all names of each lane in turn, the lanes at the same time."""
+    stop = threading.Event()
+
+    def walk(names):
+        for name in names:
+            if not stop.is_set():
+                act(name)
+
+    with futures.ThreadPoolExecutor(len(lanes)) as pool:
+        walks = [pool.submit(walk, names) for names in lanes]
+        try:
+            for done in futures.as_completed(walks):
+                done.result()
+        except BaseException:
+            stop.set()
+            end_children()
+            raise
 
 
 def run_phases(settings, names):
     times = load_json(TIMES, {})
-    outcomes, failed = [], set()
-    for name in names:
-        verdict = timed(name, settings, failed, times)
-        if verdict.code != OK:
+    verdicts_of, failed = {}, set()
+
+    def act(name):
+        verdicts_of[name] = timed(name, settings, failed, times)
+        if verdicts_of[name].code != OK:
             failed.add(name)
-        this = getattr(verdict, "run", None) or runs.Run(
-            name, BUILD / "log", PHASES[name].again or f"make {name}")
-        outcomes.append((name, verdict, this))
+
+    for lanes in groups(names):
+        if len(lanes) == 1:
+            for name in lanes[0]:
+                act(name)
+        else:
+            side_by_side(lanes, act)
+    outcomes = [(name, verdicts_of[name],
+                 getattr(verdicts_of[name], "run", None)
+                 or runs.Run(name, BUILD / "log", PHASES[name].again or f"make {name}"))
+                for name in names]
     runs.report(settings, outcomes)
     return next((v.code for _, v, _ in outcomes if v.code != OK), OK)
 

@@ -10,6 +10,7 @@ import selectors
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -147,22 +148,36 @@ def run(argv, label, log=None, verbose=False, timeout=None, **kwargs):
     Returns (status, tail of the output); status None means that the timeout
     ran out and the command was killed.
     """
-    out = open(log, "ab") if log else None
     tail = []
     heart = Heartbeat(label)
-    proc = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                            start_new_session=True, **kwargs)
-    try:
+    with (open(log, "ab") if log else contextlib.nullcontext() as out,
+          child(argv, stdout=subprocess.PIPE, **kwargs) as proc):
         finished = _pump(proc, out, tail, heart, verbose, timeout)
-    finally:
-        if proc.poll() is None:
-            kill_group(proc)
-        proc.wait()
-        proc.stdout.close()
-        if out:
-            out.close()
     return (proc.returncode if finished else None), "\n".join(tail)
+
+
+_children = set()
+
+
+@contextlib.contextmanager
+def child(argv, **kwargs):
+    """A process that leads a group of its own. The group ends with the block."""
+    with subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL,
+                          stderr=subprocess.STDOUT, start_new_session=True,
+                          **kwargs) as proc:
+        _children.add(proc)
+        try:
+            yield proc
+        finally:
+            _children.discard(proc)
+            if proc.poll() is None:
+                kill_group(proc)
+
+
+def end_children():
+    """End what other threads wait for; they go on from there."""
+    for proc in list(_children):
+        kill_group(proc)
 
 
 def kill_group(proc):
@@ -201,13 +216,14 @@ def _pump(proc, out, tail, heart, verbose, timeout):
                 return False
 
 
-_holding = []
+_held = threading.local()
 
 
 @contextlib.contextmanager
 def building():
-    """Only one run at a time may write below build/; boots may overlap."""
-    if _holding:
+    """Only one thread of one run at a time may write below build/; boots may
+    overlap."""
+    if getattr(_held, "lock", None):
         yield
         return
     STATE.mkdir(parents=True, exist_ok=True)
@@ -215,13 +231,13 @@ def building():
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"    waiting: another run is building in {BUILD}")
+            say(f"    waiting: another is building in {BUILD}")
             fcntl.flock(lock, fcntl.LOCK_EX)
-        _holding.append(lock)
+        _held.lock = lock
         try:
             yield
         finally:
-            _holding.clear()
+            _held.lock = None
 
 
 def have(tool):

@@ -13,7 +13,6 @@ import subprocess
 
 import initramfs
 import kbuild
-import qemu
 import runs
 import verdict as verdicts
 from common import (BUILD, BUILD_FAILED, ENVIRONMENT, HARNESS, USAGE, Trouble,
@@ -96,21 +95,11 @@ def boot(settings, programs):
     config, cpus = settings.config, settings.cpus
     initrd = guest(settings)
     run = runs.new_run(settings, f"programs CONFIG={config} CPUS={cpus}", config)
-    accel = qemu.accelerator()
-    console, results = run.directory / "console", run.directory / "results"
-    words = ["kunit.enable=0", "hmm.do=programs", "hmm.results=ttyS1",
-             "hmm.tests=" + ",".join(programs)]
-    argv = qemu.command(accel, kbuild.image(settings, config), initrd,
-                        qemu.cmdline([*words, settings.append], config), cpus,
-                        f"file:{console}", f"file:{results}")
-    (run.directory / "qemu-command").write_text(qemu.quoted(argv) + "\n")
-    ended, status = qemu.boot(argv, console, results, f"programs({config}, {cpus} CPUs)",
-                              qemu.scale(accel, config), verbose=settings.verbose)
-    verdict = verdicts.judge(settings.tree, read_text(console), read_text(results),
+    words = ["kunit.enable=0", "hmm.do=programs", "hmm.tests=" + ",".join(programs)]
+    console, results, ended, status = runs.boot_guest(settings, run, cpus, initrd, words)
+    verdict = verdicts.judge(settings.tree, console, results,
                              {"programs": tests(programs)}, ended, status)
-    runs.decode(settings, config, verdict, run)
-    (run.directory / "verdict").write_text("\n".join(runs.summary(verdict)) + "\n")
-    return verdict, run
+    return runs.conclude(settings, run, verdict)
 
 
 def phase_programs(settings):

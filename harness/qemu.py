@@ -12,8 +12,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from common import (ENVIRONMENT, HARNESS, STATE, Heartbeat, Trouble, have,
-                    kill_group, load_json, save_json, say)
+from common import (ENVIRONMENT, HARNESS, STATE, Heartbeat, Trouble, child, have,
+                    load_json, save_json, say)
 
 QEMU = "qemu-system-x86_64"
 # Two NUMA nodes. The second lies above 4 GiB, where nothing is in the way of two
@@ -31,7 +31,9 @@ PMEM = ("memmap=128M!0x60000000 memmap=128M!0x68000000 memmap=2G!7G "
 # second node: what is left has room for the two pages of 1 GiB.
 COHERENT = ("memmap=512M$0x100000000 test_hmm.spm_addr_dev0=0x100000000 "
             "test_hmm.spm_addr_dev1=0x110000000")
-HUGE_PAGES = "hugepagesz=1G hugepages=1:2 hugepagesz=2M hugepages=32"
+HUGE_PAGES = "hugepagesz=2M hugepages=32"
+# Those of 1 GiB, which take minutes to clear where each byte has a shadow.
+GIANT_PAGES = "hugepagesz=1G hugepages=1:2"
 
 # A PCI device that does DMA, to any address, for the tests that want a real one.
 EDU = "edu,dma_mask=0xffffffffffffffff"
@@ -143,7 +145,8 @@ def selftest_seconds(accel, config):
 def cmdline(words, config, machine="pc", quick=False):
     """The kernel's command line; `words` say what the guest is to do."""
     common = ["console=ttyS0", "ignore_loglevel", "panic=-1", WATCHDOG, CLOCK, PMEM,
-              COHERENT, HUGE_PAGES, *MACHINES[machine][1]]
+              COHERENT, *MACHINES[machine][1]]
+    common += [HUGE_PAGES] if quick else [GIANT_PAGES, HUGE_PAGES]
     if config == "debug" and quick:
         common.append("kmemleak=off")
     elif config == "debug":
@@ -221,16 +224,9 @@ def boot(argv, console, results, label, factor, show=None, verbose=False):
     tails = (Tail(console), Tail(results))
     heart = Heartbeat(label)
     log = Path(console).with_name("qemu.log")
-    with open(log, "wb") as out:
-        proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out,
-                                stderr=subprocess.STDOUT, start_new_session=True)
-        try:
-            how = _watch(proc, tails, heart, factor, show, verbose,
-                         Times(log.with_name("times")))
-        finally:
-            if proc.poll() is None:
-                kill_group(proc)
-            proc.wait()
+    with open(log, "wb") as out, child(argv, stdout=out) as proc:
+        how = _watch(proc, tails, heart, factor, show, verbose,
+                     Times(log.with_name("times")))
     rest = tails[1].more()
     if show and rest:
         show(rest)

@@ -6,6 +6,7 @@ import datetime
 import fnmatch
 import shutil
 import subprocess
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import qemu
 import tree
 import verdict as verdicts
 from common import (BUILD, CODE_NAMES, ENVIRONMENT, HANG, OK, REPO, RUNS, TEST_FAILED,
-                    USAGE, Trouble, building, read_text, say)
+                    USAGE, Trouble, building, child, read_text, say)
 
 KEEP_RUNS = 40
 DRIVERS = ("ours", "stock")
@@ -30,21 +31,25 @@ class Run:
     title: str
     directory: Path
     repeat: str
+    config: str = ""
     seconds: float = 0.0
 
 
 # --- what a run keeps -------------------------------------------------------
 
+_directories = threading.Lock()
+
 def new_run(settings, title, config):
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     slug = "".join(c if c.isalnum() else "-" for c in title).strip("-")
     directory = RUNS / f"{stamp}-{slug}"
-    directory.mkdir(parents=True, exist_ok=True)
-    latest = RUNS / "latest"
-    latest.unlink(missing_ok=True)
-    latest.symlink_to(directory.name)
-    for old in sorted(p for p in RUNS.iterdir() if p.name != "latest")[:-KEEP_RUNS]:
-        shutil.rmtree(old, ignore_errors=True)
+    with _directories:
+        directory.mkdir(parents=True, exist_ok=True)
+        latest = RUNS / "latest"
+        latest.unlink(missing_ok=True)
+        latest.symlink_to(directory.name)
+        for old in sorted(p for p in RUNS.iterdir() if p.name != "latest")[:-KEEP_RUNS]:
+            shutil.rmtree(old, ignore_errors=True)
     git = ["git", "-C", str(REPO)]
     for name, argv in (("commit", [*git, "log", "-1", "--format=%H %s"]),
                        ("status", [*git, "status", "--short"]),
@@ -52,7 +57,7 @@ def new_run(settings, title, config):
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         (directory / name).write_text(done.stdout)
     shutil.copy(settings.obj(config) / ".config", directory / "config")
-    return Run(title, directory, f"make {title}")
+    return Run(title, directory, f"make {title}", config)
 
 
 # --- what to run ------------------------------------------------------------
@@ -136,7 +141,7 @@ def our_modules(settings, config):
 
 
 def words_for(kunit, selftests, timeout):
-    words = ["hmm.do=tests", "hmm.results=ttyS1", f"hmm.timeout={timeout}"]
+    words = ["hmm.do=tests", f"hmm.timeout={timeout}"]
     words.append(f"kunit.enable={0 if kunit is None else 1}")
     if kunit not in (None, "*"):
         words.append(f"kunit.filter_glob={kunit}")
@@ -145,37 +150,51 @@ def words_for(kunit, selftests, timeout):
     return words
 
 
-def test_boot(settings, config, cpus, kunit="*", selftests=None, machine="pc",
-              quick=False, seconds=0):
-    """Boot once and run tests; returns (verdict, run). They may take so many seconds
-    more than others; a quick boot goes without the slowest detectors."""
-    initrd, install = prepare(settings, config)
-    other = "" if machine == "pc" else f" MACHINE={machine}"
-    run = new_run(settings, f"test CONFIG={config} CPUS={cpus}{other}", config)
-    accel = qemu.accelerator()
+def boot_guest(settings, run, cpus, initrd, words, machine="pc", quick=False, seconds=0):
+    """Boot once, keep what repeats it; returns what verdicts.judge() wants to know:
+    console, results, how it ended, QEMU's status. It may take so many seconds more than
+    others; a quick boot goes without the slowest detectors."""
+    config, accel = run.config, qemu.accelerator()
     factor = qemu.scale(accel, config) + seconds / qemu.BOOT_SECONDS
-    words = words_for(kunit, selftests, qemu.selftest_seconds(accel, config) + seconds)
     console, results = run.directory / "console", run.directory / "results"
     argv = qemu.command(accel, kbuild.image(settings, config), initrd,
-                        qemu.cmdline([*words, settings.append], config, machine, quick),
+                        qemu.cmdline([*words, "hmm.results=ttyS1", settings.append],
+                                     config, machine, quick),
                         cpus, f"file:{console}", f"file:{results}", machine=machine)
     (run.directory / "qemu-command").write_text(qemu.quoted(argv) + "\n")
     began = time.monotonic()
-    ended, status = qemu.boot(argv, console, results, f"boot({config}, {cpus} CPUs{other})",
-                              factor, verbose=settings.verbose)
+    ended, status = qemu.boot(argv, console, results, run.title, factor,
+                              verbose=settings.verbose)
     run.seconds = time.monotonic() - began
+    return read_text(console), read_text(results), ended, status
+
+
+def conclude(settings, run, verdict):
+    """What a run keeps of its verdict."""
+    decode(settings, run.config, verdict, run)
+    (run.directory / "verdict").write_text("\n".join(summary(verdict)) + "\n")
+    return verdict, run
+
+
+def test_boot(settings, config, cpus, kunit="*", selftests=None, machine="pc",
+              quick=False, seconds=0):
+    """Boot once and run tests; returns (verdict, run)."""
+    initrd, install = prepare(settings, config)
+    other = "" if machine == "pc" else f" MACHINE={machine}"
+    run = new_run(settings, f"test CONFIG={config} CPUS={cpus}{other}", config)
+    timeout = qemu.selftest_seconds(qemu.accelerator(), config) + seconds
+    console, results, ended, status = boot_guest(
+        settings, run, cpus, initrd, words_for(kunit, selftests, timeout), machine, quick,
+        seconds)
     expected = {"kunit": {} if kunit is None
                 else verdicts.expected_kunit(settings.tree, kunit),
                 "kselftest": verdicts.expected_selftests(install)
                 if selftests is None else selftests}
-    verdict = verdicts.judge(settings.tree, read_text(console), read_text(results),
-                             expected, ended, status)
+    verdict = verdicts.judge(settings.tree, console, results, expected, ended, status)
     if not (verdict.passed or verdict.failed or verdict.skipped):
         verdict.fail("tests", "nothing ran")
         verdict.code = TEST_FAILED
-    decode(settings, config, verdict, run)
-    (run.directory / "verdict").write_text("\n".join(summary(verdict)) + "\n")
-    return verdict, run
+    return conclude(settings, run, verdict)
 
 
 def conformance_boot(settings, config, cpus, driver="ours"):
@@ -194,24 +213,15 @@ def conformance_boot(settings, config, cpus, driver="ours"):
         initrd = initramfs.build(obj, None, [("/bin/hmm-tests", program),
                                              *drivers(modules)])
     run = new_run(settings, f"conformance DRIVER={driver}", config)
-    accel = qemu.accelerator()
-    console, results = run.directory / "console", run.directory / "results"
-    words = ["kunit.enable=0", "hmm.do=conformance", "hmm.results=ttyS1"]
-    argv = qemu.command(accel, kbuild.image(settings, config), initrd,
-                        qemu.cmdline([*words, settings.append], config), cpus,
-                        f"file:{console}", f"file:{results}")
-    (run.directory / "qemu-command").write_text(qemu.quoted(argv) + "\n")
-    ended, status = qemu.boot(argv, console, results, f"conformance({driver})",
-                              qemu.scale(accel, config), verbose=settings.verbose)
-    verdict = verdicts.judge(settings.tree, read_text(console), read_text(results),
-                             {"program": ["hmm-tests"]}, ended, status)
+    console, results, ended, status = boot_guest(
+        settings, run, cpus, initrd, ["kunit.enable=0", "hmm.do=conformance"])
+    verdict = verdicts.judge(settings.tree, console, results, {"program": ["hmm-tests"]},
+                             ended, status)
     for name, why in verdict.skipped:
         verdict.fail(name, f"skipped: {why}")
     verdict.skipped = []
     verdict.code = verdicts.exit_code(verdict, ended)
-    decode(settings, config, verdict, run)
-    (run.directory / "verdict").write_text("\n".join(summary(verdict)) + "\n")
-    return verdict, run
+    return conclude(settings, run, verdict)
 
 
 def decode(settings, config, verdict, run):
@@ -353,12 +363,8 @@ def debugger(settings):
     argv, run, _ = special(settings, "gdb", "file:{}/console", "null",
                            more=["-s", "-S"], words=["nokaslr", "hmm.do=tests"])
     say(f"  console: {run.directory}/console")
-    guest = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
-    try:
+    with child(argv):
         return subprocess.run(
             [gdb, "-q", settings.obj(settings.config) / "vmlinux",
              "-ex", "target remote :1234", "-ex", "hbreak start_kernel",
              "-ex", "continue"], check=False).returncode
-    finally:
-        qemu.kill_group(guest)
-        guest.wait()

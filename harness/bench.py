@@ -20,7 +20,7 @@ import runs
 import tree
 import verdict as verdicts
 from common import (BUILD, HARNESS, OK, TEST_FAILED, Trouble, building, have,
-                    read_text, run, say, write_if_changed)
+                    log_for, read_text, run, say, write_if_changed)
 
 # Fixed, so that figures can be compared with those of another day. The kernel
 # chooses its code paths by the CPU's features.
@@ -48,9 +48,7 @@ def kernels(settings):
 
 
 def build(settings, config, kind):
-    log = BUILD / "log" / f"kernel-{config}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_bytes(b"")
+    log = log_for(f"kernel-{config}")
     with building():
         tree.ensure_tree(settings, kind=kind)
         configs.ensure_config(settings, config, log)
@@ -80,8 +78,7 @@ def boot(settings, config, suite, machine, cpus):
 
 def native(settings, config):
     """The suite of ranges as native code, on User Mode Linux; cycles of this CPU."""
-    obj, log = BUILD / f"obj-um-{config}", BUILD / "log" / f"um-{config}.log"
-    log.write_bytes(b"")
+    obj, log = BUILD / f"obj-um-{config}", log_for(f"um-{config}")
     options = [w for word in kbuild.compiler(settings) for w in ("--make_options", word)]
     argv = ["python3", "-B", "tools/testing/kunit/kunit.py", "run", "--arch", "um",
             "--kunitconfig", HARNESS / "config/um-bench.config", "--build_dir", obj,

@@ -12,7 +12,7 @@ import config as configs
 import kbuild
 import tree
 import verdict as verdicts
-from common import BUILD, OK, REPO, TEST_FAILED, Trouble, run, say, write_if_changed
+from common import BUILD, OK, REPO, TEST_FAILED, Trouble, log_for, run, say, write_if_changed
 
 # One object directory for all that differ in options alone: each variant compiles
 # only what its options concern.
@@ -50,23 +50,21 @@ def headers_alone(settings, config, log, more):
                f"headers({config})", log, settings.verbose, env=kbuild.env())
 
 
+def complaint(what, status, tail, log):
+    """Why a build that has to be silent was not, or None."""
+    bad = [l for l in tail.splitlines() if "error" in l or "warning:" in l or "***" in l]
+    if status or any("warning:" in l for l in bad):
+        return f"{what}: {(bad or ['failed'])[0]} (log: {log})"
+    return None
+
+
 def one(settings, config, log, *more):
     """Why one kernel does not build without a warning, or None."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_bytes(b"")
     configs.ensure_config(settings, config, log)
-    for what in ("vmlinux", "headers"):
-        if what == "vmlinux":
-            status, tail = run(kbuild.argv(settings, config, [what], *more),
-                               f"build({config})", log, settings.verbose,
-                               env=kbuild.env())
-        else:
-            status, tail = headers_alone(settings, config, log, more)
-        bad = [l for l in tail.splitlines() if "error" in l or "warning:" in l
-               or "***" in l]
-        if status or any("warning:" in l for l in bad):
-            return f"{what}: {(bad or ['failed'])[0]} (log: {log})"
-    return None
+    done = run(kbuild.argv(settings, config, ["vmlinux"], *more), f"build({config})", log,
+               settings.verbose, env=kbuild.env())
+    return (complaint("vmlinux", *done, log)
+            or complaint("headers", *headers_alone(settings, config, log, more), log))
 
 
 def kernels(settings):
@@ -92,9 +90,7 @@ def size_of_nothing(settings, verdict):
     found = {}
     for name, source in (("stock", stock), ("ours", settings)):
         there = place(source, "nothing", f"obj-nothing-{name}")
-        log = BUILD / "log" / f"builds-nothing-{name}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_bytes(b"")
+        log = log_for(f"builds-nothing-{name}")
         configs.ensure_config(there, "nothing", log)
         status, tail = run(kbuild.argv(there, "nothing", ["vmlinux"]), f"nothing({name})",
                            log, settings.verbose, env=kbuild.env())
@@ -114,7 +110,7 @@ def phase_builds(settings):
     verdict = verdicts.Verdict()
     for name, there, config, more in kernels(settings):
         try:
-            why = one(there, config, BUILD / "log" / f"builds-{name}.log", *more)
+            why = one(there, config, log_for(f"builds-{name}"), *more)
         except Trouble as trouble:
             why = str(trouble)
         say(f"    {name}: {why or 'ok'}")

@@ -30,8 +30,8 @@ import torture
 import tree
 import verdict as verdicts
 from common import (BUILD, BUILD_FAILED, CODE_NAMES, HARNESS, OK, STATE, TEST_FAILED,
-                    Trouble, building, end_children, load_json, read_text, run, save_json,
-                    say)
+                    Trouble, building, end_children, load_json, log_for, read_text, run,
+                    save_json, say)
 
 # Minutes each on the debug kernel, and mostly core's work; 'make check' has them on the
 # plain kernel.
@@ -39,14 +39,6 @@ SLOW_TESTS = {"hmm_pressure", "hmm_numa", "devmem_fsdax", "devmem_p2p", "devmem_
               "devmem_unplug"}
 TIMES = STATE / "phase-times.json"
 _saving = threading.Lock()
-
-
-def log_for(name):
-    """An empty log of this phase."""
-    path = BUILD / "log" / (re.sub(r"\W+", "-", name).strip("-") + ".log")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"")
-    return path
 
 
 def one(name):

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import selectors
 import shutil
 import subprocess
@@ -140,6 +141,14 @@ class Heartbeat:
             return
         self.last = now
         say(f"    {self.label}: {now - self.began:.0f} s  {line.strip()[:90]}")
+
+
+def log_for(name):
+    """An empty log, named for what is to be written there."""
+    path = BUILD / "log" / (re.sub(r"\W+", "-", name).strip("-") + ".log")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    return path
 
 
 def run(argv, label, log=None, verbose=False, timeout=None, **kwargs):

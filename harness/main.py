@@ -8,7 +8,7 @@ import config as configs
 import qemu
 import runs
 import tree
-from common import (BUILD, OK, USAGE, Settings, Trouble, building, main_guard, say)
+from common import (OK, USAGE, Settings, Trouble, building, log_for, main_guard, say)
 
 
 def verb_tree(settings):
@@ -16,13 +16,6 @@ def verb_tree(settings):
         changed = tree.ensure_tree(settings)
     say(f"{settings.tree}: {len(changed)} files brought up to date")
     return OK
-
-
-def log_for(name):
-    path = BUILD / "log" / f"{name}.log"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"")
-    return path
 
 
 def verb_config(settings):

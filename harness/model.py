@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import verdict as verdicts
 from common import (BUILD, BUILD_FAILED, ENVIRONMENT, OK, REPO, TEST_FAILED, Trouble, have,
-                    read_text, run, say)
+                    log_for, read_text, run, say)
 
 MODELS = REPO / "tools/verification/mmu_notifier"
 LIMIT = {"seconds": 60, "megabytes": 3000, "depth": 1000000}
@@ -160,9 +160,7 @@ def phase_model(settings):
     """Every line of the list, two at a time."""
     if not have("spin"):
         raise Trouble(ENVIRONMENT, "spin is missing: apt-get install spin")
-    log = BUILD / "log" / "model.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_bytes(b"")
+    log = log_for("model")
     props, unreachable = parse(read_text(MODELS / "properties"))
     verdict = verdicts.Verdict()
     with ThreadPoolExecutor(min(JOBS, settings.jobs)) as pool:

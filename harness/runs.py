@@ -2,8 +2,10 @@
 """Boots with a purpose: tests, the demo, a prompt, a debugger. Each keeps what it
 takes to repeat it in build/runs/<time>."""
 
+import collections
 import datetime
 import fnmatch
+import re
 import shutil
 import subprocess
 import threading
@@ -18,7 +20,7 @@ import qemu
 import tree
 import verdict as verdicts
 from common import (BUILD, CODE_NAMES, ENVIRONMENT, HANG, OK, REPO, RUNS, TEST_FAILED,
-                    USAGE, Trouble, building, child, read_text, say)
+                    USAGE, Trouble, building, child, log_for, read_text, say)
 
 KEEP_RUNS = 40
 DRIVERS = ("ours", "stock")
@@ -108,9 +110,7 @@ def install_selftests(settings, config, log=None):
 
 def kernel(settings, config):
     """Bring tree, configuration and kernel up to date; returns the image."""
-    log = BUILD / "log" / f"kernel-{config}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_bytes(b"")
+    log = log_for(f"kernel-{config}")
     with building():
         tree.ensure_tree(settings)
         configs.ensure_config(settings, config, log)
@@ -169,6 +169,18 @@ def boot_guest(settings, run, cpus, initrd, words, machine="pc", quick=False, se
     return read_text(console), read_text(results), ended, status
 
 
+def our_functions(settings, config):
+    """Names of all functions of ours in a kernel that reports data races, in its core
+    as in ours; None for others."""
+    if config != "kcsan":
+        return None
+    built = [settings.obj(config) / Path(name).with_suffix(".o")
+             for name in tree.overlay_files(REPO) if name.endswith(".c")]
+    done = subprocess.run(["nm", "--defined-only", *(o for o in built if o.is_file())],
+                          capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in re.findall(r" [tTwW] (\S+)$", done.stdout, re.M)}
+
+
 def conclude(settings, run, verdict):
     """What a run keeps of its verdict."""
     decode(settings, run.config, verdict, run)
@@ -190,7 +202,8 @@ def test_boot(settings, config, cpus, kunit="*", selftests=None, machine="pc",
                 else verdicts.expected_kunit(settings.tree, kunit),
                 "kselftest": verdicts.expected_selftests(install)
                 if selftests is None else selftests}
-    verdict = verdicts.judge(settings.tree, console, results, expected, ended, status)
+    verdict = verdicts.judge(settings.tree, console, results, expected, ended, status,
+                             our_functions(settings, config))
     if not (verdict.passed or verdict.failed or verdict.skipped):
         verdict.fail("tests", "nothing ran")
         verdict.code = TEST_FAILED
@@ -244,8 +257,15 @@ def decode(settings, config, verdict, run):
 def summary(verdict):
     """What a reader wants of one verdict, failures last."""
     lines = [f"  skipped: {name}: {why}" for name, why in verdict.skipped]
+    lines += noted(verdict)
     lines += [f"  FAILED: {name}: {why}" for name, why in verdict.failed]
     return lines + [totals([verdict])]
+
+
+def noted(verdict):
+    """What does not count against us, and is not to be hidden either."""
+    return [f"  noted: {times} times, not ours: {line}"
+            for line, times in collections.Counter(verdict.races).most_common()]
 
 
 def totals(all_verdicts):
@@ -278,6 +298,8 @@ def report(settings, outcomes):
     for title, verdict, run in outcomes:
         for name, why in verdict.skipped:
             say(f"  skipped: {name}: {why}")
+        for line in noted(verdict):
+            say(line)
     for title, verdict, run in outcomes:
         if verdict.first_splat:
             say(f"first splat of {title}:")

@@ -13,7 +13,8 @@ import subprocess
 import tree
 import verdict as verdicts
 from common import (BUILD, ENVIRONMENT, HANG, OK, TEST_FAILED, USAGE,
-                    Trouble, build_env, building, have, read_text, require_status, run, say)
+                    Trouble, build_env, building, have, log_for, read_text,
+                    require_status, run, say)
 
 WHERE = "tools/testing/mmu_notifier"
 PROGRAMS = ("torture-tsan", "torture-asan")
@@ -89,9 +90,7 @@ def one_run(where, program, seed, seconds, log):
 
 
 def torture(settings, seconds):
-    where, log = BUILD / "torture", BUILD / "log" / "torture.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_bytes(b"")
+    where, log = BUILD / "torture", log_for("torture")
     seed = number("SEED", random.randrange(1, 1 << 31))
     build(settings, where, log)
     say(f"    torture: seed {seed}, {seconds} s each")

@@ -40,6 +40,7 @@ class Verdict:
     failed: list = field(default_factory=list)      # (name, why)
     skipped: list = field(default_factory=list)     # (name, reason)
     splats: list = field(default_factory=list)      # first line of each
+    races: list = field(default_factory=list)       # data races of others alone
     first_splat: list = field(default_factory=list)  # all lines of the first
     code: int = TEST_FAILED
     status: int = None                              # what a demo exited with
@@ -53,6 +54,17 @@ class Verdict:
 
 
 # --- the console ------------------------------------------------------------
+
+RACE = re.compile(r"BUG: KCSAN: data-race in (\S+)(?: / (\S+))?")
+
+
+def is_race_of_others(line, ours):
+    """A data race in whose two accesses none of the functions `ours` has a part. Core
+    has many that it knows of and lives with."""
+    found = RACE.search(line)
+    return bool(found and ours is not None
+                and not {name.split(".")[0] for name in found.groups() if name} & ours)
+
 
 def find_splats(text):
     """(splats, trouble with expected warnings), each a list of (line, text).
@@ -277,11 +289,12 @@ def status_mark(marks):
     return found[-1] if found else None
 
 
-def judge(tree, console, results, expected, ended="exited", status=0):
+def judge(tree, console, results, expected, ended="exited", status=0, ours=None):
     """The verdict on one boot.
 
     expected: {"kunit": {suite: [cases]}, "kselftest": [tests], "program": [names],
-    "programs": [names]}.
+    "programs": [names]}. With the names of our functions: a data race that concerns
+    none of them is noted only.
     """
     verdict = Verdict()
     parts, marks = sections(results)
@@ -297,7 +310,7 @@ def judge(tree, console, results, expected, ended="exited", status=0):
         elif kind == "programs":
             add_one_selftest(verdict, tree, name, "ok", "", text)
     add_missing(verdict, tree, console, expected)
-    add_splats(verdict, console)
+    add_splats(verdict, console, ours)
     finished = ["done"] in marks
     if not finished:
         verdict.fail("guest", f"did not finish: {verdict.state}, {ended}")
@@ -347,9 +360,11 @@ def add_missing(verdict, tree, console, expected):
             verdict.fail(name, "missing: never reported")
 
 
-def add_splats(verdict, console):
+def add_splats(verdict, console, ours=None):
     splats, trouble = find_splats(console)
-    found = sorted(splats + trouble)
+    verdict.races = [line for _, line in splats if is_race_of_others(line, ours)]
+    found = sorted([splat for splat in splats if not is_race_of_others(splat[1], ours)]
+                   + trouble)
     verdict.splats += [line for _, line in found]
     if found:
         verdict.first_splat = splat_lines(console, found[0][0])

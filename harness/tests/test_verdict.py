@@ -80,6 +80,23 @@ class Details(unittest.TestCase):
                 splats, _ = verdicts.find_splats("[    1.000000] " + line + "\n")
                 self.assertEqual(len(splats), 1)
 
+    def test_only_data_races_of_ours_count_where_ours_are_known(self):
+        ours = {"hmm_range_fault", "remap_table"}
+        theirs = "[ 1.000000] BUG: KCSAN: data-race in folio_batch_add / lru_add\n"
+        for line, counts in ((theirs, False),
+                             (theirs.replace("lru_add", "remap_table.isra.0"), True),
+                             (theirs.replace(" / lru_add", ""), False),
+                             ("BUG: KCSAN: data-race in hmm_range_fault\n", True),
+                             ("BUG: KASAN: slab-use-after-free in lru_add\n", True)):
+            with self.subTest(line):
+                verdict = verdicts.Verdict()
+                verdicts.add_splats(verdict, line, ours)
+                self.assertEqual((len(verdict.splats), len(verdict.races)),
+                                 (int(counts), int(not counts)))
+        verdict = verdicts.Verdict()
+        verdicts.add_splats(verdict, theirs)
+        self.assertEqual(len(verdict.splats), 1)
+
     def test_an_allowed_warning_may_come_once_or_not_at_all(self):
         warning = "[ 1.000000] WARNING: CPU: 0 PID: 7 at mm/x.c:1 add_pages+0x1/0x2\n"
         for times in range(3):

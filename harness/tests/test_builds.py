@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Builds that nobody boots: which there are, and when one is not silent."""
+
+import sys
+import unittest
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+import builds       # noqa: E402
+import config as configs        # noqa: E402
+from common import HARNESS, read_text       # noqa: E402
+
+
+class Builds(unittest.TestCase):
+    def test_each_variant_has_a_configuration(self):
+        for name in (*builds.VARIANTS, "i386", "nothing"):
+            self.assertTrue((HARNESS / f"config/builds/{name}.config").is_file(), name)
+
+    def test_each_variant_takes_something_away(self):
+        small = configs.parse(read_text(HARNESS / "config/builds/small.config"))
+        for name in builds.VARIANTS[1:]:
+            wanted = configs.parse(read_text(HARNESS / f"config/builds/{name}.config"))
+            self.assertTrue(any(value == "n" and small.get(option) == "y"
+                                for option, value in wanted.items()), name)
+
+    def test_our_headers_are_found(self):
+        self.assertLessEqual({"hmm.h", "mmu_notifier.h", "memremap.h"},
+                             set(builds.headers()))
+
+    def test_a_warning_is_named(self):
+        for status, tail in ((2, "CC x.o\nx.c:1: error: no"), (0, "x.c:1: warning: odd")):
+            self.assertIn("x.c:1", builds.complaint("vmlinux", status, tail, "log"))
+        self.assertIn("failed", builds.complaint("vmlinux", 2, "", "log"))
+        self.assertIsNone(builds.complaint("vmlinux", 0, "CC error_inject.o", "log"))
+
+
+if __name__ == "__main__":
+    unittest.main()

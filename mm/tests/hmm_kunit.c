@@ -2328,9 +2328,9 @@ static void hmm_test_bad_pmd(struct kunit *test)
 	hmm_undo(t);
 }
 
-#ifdef CONFIG_TRANSPARENT_HUGEPAGE
 #define HMM_TEST_NTHP (PMD_SIZE / PAGE_SIZE)
 
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
 static unsigned long map_thp_empty(struct hmm_test *t, unsigned long n)
 {
 	hmm_mmap(t, HMM_TEST_BASE, n, PROT_READ | PROT_WRITE);

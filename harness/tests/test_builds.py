@@ -35,6 +35,13 @@ class Builds(unittest.TestCase):
         self.assertIn("failed", builds.complaint("vmlinux", 2, "", "log"))
         self.assertIsNone(builds.complaint("vmlinux", 0, "CC error_inject.o", "log"))
 
+    def test_only_warnings_of_ours_count_in_w1(self):
+        text = ("/k/linux/include/linux/mm.h:1:2: warning: odd [-Wfoo]\n"
+                "../linux/mm/hmm.c:3:4: warning: odd [-Wfoo]\nCC mm/hmm.o\n"
+                "mm/hmm.c:5:6: note: here\n")
+        self.assertEqual(builds.warned(text, ["mm/hmm.c"]),
+                         ["../linux/mm/hmm.c:3:4: warning: odd [-Wfoo]"])
+
 
 if __name__ == "__main__":
     unittest.main()

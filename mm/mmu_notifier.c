@@ -799,15 +799,6 @@ static void mn_walks_skip(struct mmu_notifier_subscriptions *subs,
 	}
 }
 
-static noinline int mn_refused(struct mmu_notifier_subscriptions *subs,
-			       struct mmu_notifier_range *range)
-	__releases(&subs->lock)
-{
-	mn_unrecord_locked(subs, range);
-	spin_unlock(&subs->lock);
-	return -EAGAIN;
-}
-
 static __always_inline int mn_itree_start(struct mmu_notifier_subscriptions *subs,
 					  struct mmu_notifier_range *range)
 {
@@ -820,8 +811,11 @@ static __always_inline int mn_itree_start(struct mmu_notifier_subscriptions *sub
 	spin_lock(&subs->lock);
 	mn_record(subs, range);
 	first = mn_first(subs, range);
-	if (first && unlikely(!mn_walk(subs, range, first)))
-		return mn_refused(subs, range);
+	if (first && unlikely(!mn_walk(subs, range, first))) {
+		mn_unrecord_locked(subs, range);
+		spin_unlock(&subs->lock);
+		return -EAGAIN;
+	}
 	spin_unlock(&subs->lock);
 	return 0;
 }

@@ -463,7 +463,7 @@ static void states_count(struct states *t, struct counts *counts)
 				    counts->pages, NULL);
 	mmap_read_unlock(t->mm);
 	KUNIT_EXPECT_EQ(t->test, got, (long)STATES_PAGES);
-	counts->n = got > 0 ? got : 0;
+	counts->n = max(got, 0L);
 	for (i = 0; i < got; i++)
 		put_page(counts->pages[i]);
 	lru_add_drain_all();

@@ -1234,14 +1234,13 @@ static void work_find(struct test_thread *t)
 static void found_when_made(struct kunit *test)
 {
 	struct dm *dm = dm_new(test, MEMORY_DEVICE_PRIVATE);
-	struct finder *f = kzalloc(sizeof(*f), GFP_KERNEL);
 	struct test_thread *t;
+	struct finder *f;
 
-	KUNIT_ASSERT_NOT_NULL(test, f);
-	if (num_online_cpus() < 2) {
-		kfree(f);
+	if (num_online_cpus() < 2)
 		kunit_skip(test, "one CPU only");
-	}
+	f = kzalloc(sizeof(*f), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, f);
 	dm_range(dm, dm_request(dm, SZ_2G), SZ_2G);
 	f->pfn = dm_pfn(dm, 0) + dm_n(dm, 0) - 1;
 	t = test_thread_start(test, -1, work_find, f);

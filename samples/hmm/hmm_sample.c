@@ -136,10 +136,12 @@ static int sample_open(struct inode *inode, struct file *file)
 	mutex_init(&dev->lock);
 	ret = hmm_mirror_register(&dev->mirror, current->mm, 0,
 				  ULONG_MAX & PAGE_MASK, &sample_ops, &dev->lock);
-	if (ret)
+	if (ret) {
 		kfree(dev);
+		return ret;
+	}
 	file->private_data = dev;
-	return ret;
+	return 0;
 }
 
 static int sample_close(struct inode *inode, struct file *file)

@@ -55,8 +55,8 @@ def headers_alone(settings, config, log, more):
 
 def complaint(what, status, tail, log):
     """Why a build that has to be silent was not, or None."""
-    bad = [l for l in tail.splitlines() if "error" in l or "warning:" in l or "***" in l]
-    if status or any("warning:" in l for l in bad):
+    bad = [line for line in tail.splitlines() if re.search(r"error|warning:|\*\*\*", line)]
+    if status or any("warning:" in line for line in bad):
         return f"{what}: {(bad or ['failed'])[0]} (log: {log})"
     return None
 

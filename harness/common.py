@@ -258,8 +258,8 @@ def require_status(status, tail, what, log, code=BUILD_FAILED):
     if status == 0:
         return
     lines = tail.splitlines()
-    hints = [l for l in lines if "error" in l.lower() or "***" in l]
-    shown = "\n".join("    " + l for l in (hints or lines)[-15:])
+    hints = [line for line in lines if "error" in line.lower() or "***" in line]
+    shown = "\n".join("    " + line for line in (hints or lines)[-15:])
     raise Trouble(code, f"{what} failed\n{shown}\n  whole log: {log}")
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What tools say of our files: checkpatch, kernel-doc, shellcheck, sparse, Sphinx.
+"""What tools say of our files: checkpatch, kernel-doc, coccinelle, shellcheck, flake8,
+sparse, Sphinx; and the rules of this project's own, in style.py.
 
 They run on the files as they lie in the tree, and only what they say of ours
 counts.
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import kbuild
+import style
 import tree
 import verdict as verdicts
 from common import BUILD, HARNESS, REPO, Heartbeat, have, read_text, run
@@ -59,20 +61,65 @@ def checkpatch(settings, path):
                            "--no-summary", "--show-types", "--ignore", ignored,
                            "-f", path], cwd=settings.tree, capture_output=True,
                           text=True, check=False)
-    return [l for l in (done.stdout + done.stderr).splitlines() if l.strip()]
+    return [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
 
 
 def kernel_doc(settings, path):
     done = subprocess.run(["scripts/kernel-doc", "-Wall", "-none", path],
                           cwd=settings.tree, capture_output=True, text=True,
                           check=False)
-    return [l for l in done.stderr.splitlines() if l.strip()]
+    return [line for line in done.stderr.splitlines() if line.strip()]
 
 
 def shellcheck(path):
     done = subprocess.run(["shellcheck", "-f", "gcc", path], capture_output=True,
                           text=True, check=False)
     return done.stdout.splitlines()
+
+
+def coccinelle(settings, script, paths):
+    """What one of the kernel's semantic patches says of our files, all at once."""
+    options = re.findall(r"^// Options: *(.*)$", read_text(script), re.M)
+    done = subprocess.run(["spatch", "-D", "report", "--no-show-diff", "--very-quiet",
+                           "--cocci-file", script, *" ".join(options).split(), *paths],
+                          cwd=settings.tree, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return [f"{script.name}: spatch failed: {done.stderr.strip()[-200:]}"]
+    return [line for line in done.stdout.splitlines()
+            if re.match(r"\S+:\d+:\d+-\d+: ", line)]
+
+
+def semantic_patches(settings):
+    """The kernel's, but for those that have no mode in which they only report."""
+    found = sorted((settings.tree / "scripts/coccinelle").glob("*/*.cocci"))
+    return [path for path in found if re.search(r"^virtual.*\breport\b", read_text(path), re.M)]
+
+
+def python(_settings):
+    """flake8 on the harness. White space: in pieces of C and of patches."""
+    done = subprocess.run(["flake8", "--max-line-length=100", "--extend-ignore=W191,W293,E101",
+                           HARNESS], capture_output=True, text=True, check=False)
+    return (done.stdout + done.stderr).splitlines()
+
+
+def lengths(_settings):
+    return style.too_long(style.read(REPO, ours(".c")))
+
+
+def floors(_settings):
+    return [said for path, source in style.read(REPO, ours(".c", ".h")).items()
+            for said in style.upwards(path, source)]
+
+
+def by_tool(settings):
+    """(name, the tool that it needs, what to call) of what is not file by file."""
+    sources = [p for p in kernel_sources() if p.endswith(".c")]
+    yield "length of functions", None, (lengths, (settings,))
+    yield "floors of the house", None, (floors, (settings,))
+    yield "flake8", "flake8", (python, (settings,))
+    for script in semantic_patches(settings):
+        yield (f"coccinelle: {script.stem}", "spatch",
+               (coccinelle, (settings, script, sources)))
 
 
 def shell_scripts():
@@ -86,12 +133,13 @@ def everything(settings, log):
     verdict = verdicts.Verdict()
     jobs = [(f"checkpatch: {p}", checkpatch, (settings, p)) for p in ours(".c", ".h")]
     jobs += [(f"kernel-doc: {p}", kernel_doc, (settings, p)) for p in kernel_sources()]
-    for path in shell_scripts():
-        name = f"shellcheck: {Path(path).relative_to(REPO)}"
-        if have("shellcheck"):
-            jobs.append((name, shellcheck, (path,)))
+    several = [(f"shellcheck: {Path(path).relative_to(REPO)}", "shellcheck",
+                (shellcheck, (path,))) for path in shell_scripts()]
+    for name, tool, call in [*several, *by_tool(settings)]:
+        if tool and not have(tool):
+            verdict.skipped.append((name, f"{tool} is not installed"))
         else:
-            verdict.skipped.append((name, "shellcheck is not installed"))
+            jobs.append((name, *call))
     heart = Heartbeat("lint")
     with ThreadPoolExecutor(settings.jobs) as pool:
         pending = [(name, pool.submit(tool, *args)) for name, tool, args in jobs]
@@ -157,8 +205,8 @@ def docs(settings, log):
     status, tail = run(argv, "docs", log, settings.verbose, env=kbuild.env())
     if status:
         verdict.fail("docs: htmldocs", (tail.splitlines() or ["failed"])[-1])
-    warnings = [l for l in read_text(log).splitlines()
-                if re.search(r"WARNING|ERROR|warning:", l) and DOC_FILES.search(l)]
+    warnings = [line for line in read_text(log).splitlines()
+                if re.search(r"WARNING|ERROR|warning:", line) and DOC_FILES.search(line)]
     for name in ("mm", "vm"):
         mine = [w for w in warnings if f"/{name}/" in w]
         verdict_of(verdict, f"docs: {name}", mine, log)

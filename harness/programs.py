@@ -12,7 +12,6 @@ import shutil
 import subprocess
 
 import initramfs
-import kbuild
 import runs
 import verdict as verdicts
 from common import (BUILD, BUILD_FAILED, ENVIRONMENT, HARNESS, USAGE, Trouble,

@@ -41,6 +41,7 @@ class Run:
 
 _directories = threading.Lock()
 
+
 def new_run(settings, title, config):
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     slug = "".join(c if c.isalnum() else "-" for c in title).strip("-")

@@ -17,9 +17,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from common import (BUILD, BUILD_FAILED, ENVIRONMENT, HARNESS, REPO, STATE,
-                    Trouble, load_json, read_text, run, save_json, say,
-                    write_if_changed)
+from common import (BUILD, BUILD_FAILED, ENVIRONMENT, REPO, STATE, Trouble,
+                    load_json, read_text, run, save_json, write_if_changed)
 
 WANTED = "6.12"
 TARBALL = Path("/usr/src/linux-source-6.12.tar.xz")

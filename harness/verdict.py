@@ -207,7 +207,7 @@ def split_runner(text):
         elif line.strip() == "#":
             own.append("")
     if any(re.match(r"selftests: ", line) for line in own):
-        started = [l for l in own if l.startswith("selftests: ")][-1]
+        started = [line for line in own if line.startswith("selftests: ")][-1]
         yield started.split(": ")[-1], "cut off", "", own
 
 

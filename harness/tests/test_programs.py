@@ -65,7 +65,7 @@ class Files(unittest.TestCase):
              mock.patch("subprocess.run", return_value=mock.Mock(stdout=said)):
             lines = initramfs.tools(["/usr/bin/thing"])
         self.assertIn("dir /lib/x 755 0 0", lines)
-        self.assertEqual([l.split()[1] for l in lines if l.startswith("file ")],
+        self.assertEqual([line.split()[1] for line in lines if line.startswith("file ")],
                          ["/lib/x/libc.so.6", "/lib64/ld.so.2", "/usr/bin/thing"])
 
     def test_a_program_that_is_missing(self):

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Rules of this project that no common tool checks: how long a function may be, and
+which room may call which."""
+
+import re
+from pathlib import Path
+
+LONGEST = 100
+MOST = 60           # lines, of 95 functions in 100
+
+# Who may include which of our headers: the floors of the house. The first pattern that
+# a file matches is its room. Tests may look everywhere.
+GROUND = ("linux/mmu_notifier.h", "trace/events/mmu_notifier.h")
+MEMORY = ("linux/memremap.h", "memremap_internal.h")
+RANGES = (*GROUND, "linux/memremap.h", "linux/hmm.h", "hmm_internal.h",
+          "trace/events/hmm.h")
+ROOMS = (
+    (r"mm/tests/", None),
+    (r"(mm|include/linux|include/trace/events)/mmu_notifier\.[ch]", GROUND),
+    (r"(mm|include/linux)/memremap\w*\.[ch]", (*MEMORY, "internal.h")),
+    (r"(mm|include/linux)/hmm_devmem\.[ch]", ("linux/memremap.h", "linux/hmm_devmem.h")),
+    (r"(mm|include/linux)/hmm_mirror\.[ch]",
+     (*GROUND, "linux/hmm.h", "linux/hmm_mirror.h")),
+    (r"(mm|include/linux)/hmm[-_]dma\.[ch]",
+     (*GROUND, "linux/memremap.h", "linux/hmm.h", "linux/hmm-dma.h")),
+    (r"(mm|include/linux|include/trace/events)/hmm\w*\.[ch]", RANGES),
+    (r"(mm|include/linux|include/trace/events)/migrate_device\w*\.[ch]",
+     (*GROUND, "linux/memremap.h", "linux/migrate.h", "linux/migrate_device.h",
+      "migrate_device_internal.h", "internal.h", "trace/events/migrate_device.h")),
+    # Drivers: public headers alone.
+    (r"(lib|samples)/", (*GROUND[:1], "linux/memremap.h", "linux/hmm.h",
+                         "linux/hmm_mirror.h", "linux/hmm-dma.h", "linux/hmm_devmem.h",
+                         "linux/migrate.h", "linux/migrate_device.h", "test_hmm.h",
+                         "test_hmm_uapi.h", "test_hmm_dma_uapi.h")),
+)
+# Headers that have a floor; any other may be included by all.
+HOUSE = re.compile(r"^#include [<\"]((?:linux/|trace/events/)?(?:mmu_notifier|memremap|"
+                   r"hmm[-\w]*|migrate(?:_device)?|migrate_device_\w+|memremap_\w+|"
+                   r"test_hmm\w*|(?:\.\./)*(?:mm/)?internal)\.h)[>\"]", re.M)
+
+FUNCTION = re.compile(r"^\w[^\n;={}]*\([^;{}]*\)[^;{}()]*\n\{\n(.*?)^\}", re.M | re.S)
+
+
+def functions(source):
+    """(name, lines between its braces) of each function, as kernel style writes them."""
+    for match in FUNCTION.finditer(source):
+        head = match[0][:match[0].index("\n{")]
+        name = re.search(r"(\w+)\s*\(", head)
+        yield name[1] if name else "?", match[1].count("\n")
+
+
+def room_of(path):
+    for pattern, headers in ROOMS:
+        if re.match(pattern, path):
+            return headers
+    return None
+
+
+def upwards(path, source):
+    """Headers that this file may not include: of a floor above its own."""
+    allowed = room_of(path)
+    if allowed is None:
+        return []
+    return [f"{path}: <{name}> is not below it" for name in HOUSE.findall(source)
+            if name not in allowed]
+
+
+def too_long(sources):
+    """Complaints about the lengths of all functions of {path: source}."""
+    found = [(lines, path, name) for path, source in sources.items()
+             for name, lines in functions(source)]
+    bad = [f"{path}: {name}() has {lines} lines, at most {LONGEST}"
+           for lines, path, name in sorted(found, reverse=True) if lines > LONGEST]
+    lengths = sorted(lines for lines, _, _ in found)
+    if lengths and lengths[len(lengths) * 95 // 100] > MOST:
+        bad.append(f"of 100 functions, 5 have more than "
+                   f"{lengths[len(lengths) * 95 // 100]} lines, at most {MOST}")
+    return bad
+
+
+def read(root, paths):
+    return {path: (root / path).read_text(encoding="utf-8") for path in map(str, paths)
+            if Path(path).suffix in (".c", ".h")}

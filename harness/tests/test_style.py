@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The project's own rules: how long functions are, and who includes whom."""
+
+import unittest
+
+import style
+from common import REPO
+
+SOURCE = """\
+struct foo {
+	int a;
+};
+
+static int two(struct foo *foo,
+	       int b)
+{
+	foo->a = b;
+	return 0;
+}
+
+void one(void)
+{
+	two(NULL, 1);
+}
+"""
+
+
+class LengthTest(unittest.TestCase):
+    def test_functions_and_their_lines(self):
+        self.assertEqual(list(style.functions(SOURCE)), [("two", 2), ("one", 1)])
+
+    def test_most_functions_are_found(self):
+        text = (REPO / "mm/hmm_walk.c").read_text(encoding="utf-8")
+        names = [name for name, _ in style.functions(text)]
+        for name in ("hmm_walk_on", "hmm_walk_pud", "hmm_fill_folios"):
+            self.assertIn(name, names)
+        self.assertLessEqual(abs(text.count("\n{\n") - len(names)), 1)
+
+    def test_a_long_one_is_named(self):
+        long = "int f(void)\n{\n" + "\tg();\n" * (style.LONGEST + 1) + "}\n"
+        self.assertIn("a.c: f()", style.too_long({"a.c": long, "b.c": SOURCE * 20})[0])
+        self.assertEqual(style.too_long({"b.c": SOURCE}), [])
+
+    def test_many_that_are_too_long(self):
+        long = "int f(void)\n{\n" + "\tg();\n" * (style.MOST + 1) + "}\n"
+        self.assertEqual(len(style.too_long({"a.c": long * 10 + SOURCE})), 1)
+
+
+class FloorTest(unittest.TestCase):
+    def said(self, path, *headers):
+        return style.upwards(path, "".join(f"#include {name}\n" for name in headers))
+
+    def test_upwards_is_named(self):
+        self.assertTrue(self.said("mm/mmu_notifier.c", "<linux/hmm.h>"))
+        self.assertTrue(self.said("include/linux/hmm.h", "<linux/hmm_mirror.h>"))
+        self.assertTrue(self.said("mm/memremap.c", "<linux/hmm_devmem.h>"))
+
+    def test_drivers_have_public_headers_alone(self):
+        for path in ("lib/test_hmm_main.c", "samples/hmm/hmm_sample.c"):
+            self.assertEqual(self.said(path, "<linux/hmm.h>", "<linux/slab.h>"), [])
+            self.assertTrue(self.said(path, '"../mm/internal.h"'))
+            self.assertTrue(self.said(path, '"hmm_internal.h"'))
+
+    def test_downwards_and_others_are_not(self):
+        self.assertEqual(self.said("mm/hmm_mirror.c", "<linux/hmm.h>", "<linux/mm.h>",
+                                   "<linux/mmu_notifier.h>"), [])
+        self.assertEqual(self.said("mm/tests/hmm_kunit.c", '"../hmm_internal.h"'), [])
+
+
+if __name__ == "__main__":
+    unittest.main()

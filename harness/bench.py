@@ -13,6 +13,7 @@ import json
 import os
 import re
 
+import bench_report
 import config as configs
 import kbuild
 import qemu
@@ -31,7 +32,8 @@ CROWD_CPUS = 4
 MEMORY = "2G"
 
 # What is counted on one CPU: a suite, and what the N of its rows NAME/N counts.
-SUITES = {"mmu_notifier_bench": "subscriptions", "hmm_bench": "pages of a range",
+SUITES = {"mmu_notifier_bench": "subscriptions",
+          "hmm_bench": "pages of a range (or VMAs, or huge pages)",
           "memremap_bench": None, "migrate_device_bench": "pages"}
 
 FIGURE = re.compile(r"# ?(?:.*?)bench: (\S+) ([\d.]+) (\S+)\s*$")
@@ -163,19 +165,18 @@ def versions():
     return [*named, f"QEMU CPU model {CPU}, x86-64"]
 
 
-def show(title, lines):
-    say(title)
-    for line in lines:
-        say("  " + line)
-    say()
+def titled(title, lines):
+    return [title, *("  " + line for line in lines), ""]
 
 
-def show_suite(rows, wanted, counted):
+def of_suite(rows, wanted, counted):
     """Both tables of a suite that was counted on one CPU."""
     alone = [n for n in rows["ours"] if n in wanted or "/" not in n]
-    show("Instructions (or bytes), one CPU (-icount shift=0):", table(rows, wanted, alone))
+    lines = titled("Instructions (or bytes), one CPU (-icount shift=0):",
+                   table(rows, wanted, alone))
     if counted:
-        show(f"Instructions against the number of {counted}:", scale(rows))
+        lines += titled(f"Instructions against the number of {counted}:", scale(rows))
+    return lines
 
 
 def merged(suites, kernel):
@@ -184,8 +185,8 @@ def merged(suites, kernel):
             for name, figure in rows[kernel].items()}
 
 
-def everything(settings):
-    """Build both, measure both, print a table for each suite."""
+def measure(settings):
+    """Build both, measure both: figures of each suite, of a crowd of CPUs, and native."""
     suites, crowd, um = {suite: {} for suite in SUITES}, {}, {}
     for name, these, config, kind in kernels(settings):
         build(these, config, kind)
@@ -193,19 +194,36 @@ def everything(settings):
             rows[name] = boot(these, config, suite, EXACT, 1)
         crowd[name] = boot(these, config, "mmu_notifier_crowd", CROWD, CROWD_CPUS)
         um[name] = native(these, config)
-    wanted, ours = targets(), merged(suites, "ours")
-    show("Built and run with:", versions())
+    return suites, crowd, um
+
+
+def report(suites, crowd, um, wanted):
+    """All tables, as lines."""
+    lines = titled("Built and run with:", versions())
     for suite, rows in suites.items():
-        show_suite(rows, wanted, SUITES[suite])
-    show(f"Operations a ms against the CPUs at work, of {CROWD_CPUS} virtual ones on "
-         f"{os.cpu_count()} real ones; ratios count:", scale(crowd))
-    show("Cycles of this machine, natively on User Mode Linux; ratios count:",
-         table(um, {}, [n for n in um["ours"] if "/" not in n]))
+        lines += of_suite(rows, wanted, SUITES[suite])
+    lines += titled(f"Operations a ms against the CPUs at work, of {CROWD_CPUS} virtual ones "
+                    f"on {os.cpu_count()} real ones; ratios count:", scale(crowd))
+    return lines + titled("Cycles of this machine, natively on User Mode Linux; ratios "
+                          "count:", table(um, {}, [n for n in um["ours"] if "/" not in n]))
+
+
+def everything(settings):
+    """Measure, print, write down for the manual, and name what is not as it was to be."""
+    suites, crowd, um = measure(settings)
+    wanted, ours = targets(), merged(suites, "ours")
+    lines = report(suites, crowd, um, wanted)
+    for line in lines:
+        say(line)
     exact = {kernel: merged(suites, kernel) for kernel in ("stock", "ours")}
     kept = {"versions": versions(), "exact": exact, "crowd": crowd, "um": um}
     write_if_changed(RESULTS, (json.dumps(kept, indent=1) + "\n").encode())
+    worse = bench_report.worse(kept, bench_report.committed())
+    bench_report.write(kept, lines, wanted)
     left = missed(ours, wanted)
     for name in left:
         say(f"MISSED: {name}")
-    say(f"{len(wanted) - len(left)} of {len(wanted)} targets met; {RESULTS}")
-    return OK if not left else TEST_FAILED
+    for what in worse:
+        say(f"WORSE than the last commit: {what}")
+    say(f"{len(wanted) - len(left)} of {len(wanted)} targets met; {bench_report.WHERE}")
+    return OK if not left and not worse else TEST_FAILED

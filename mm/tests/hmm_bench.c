@@ -437,6 +437,45 @@ static void scale(struct kunit *test)
 	b_say_n(test, "snapshot-4k", n, b_row(test, &row), (u64)n * row.loops);
 }
 
+static unsigned int b_vmas[] = { 1, 16, 256, B_PAGES };
+
+KUNIT_ARRAY_PARAM(b_vmas, b_vmas, b_size_desc);
+
+/* The same pages, in that many VMAs: every other is not for children */
+static void scale_vmas(struct kunit *test)
+{
+	unsigned int n = *(unsigned int *)test->param_value;
+	unsigned long i, each = B_PAGES / n;
+	struct b_env *b = test->priv;
+	struct b_row row = {};
+
+	b_alloc(test, B_PAGES);
+	b_map_pages(test);
+	for (i = each; i < b->n; i += 2 * each)
+		KUNIT_ASSERT_EQ(test, do_madvise(b->mm, B_AT(i), each << PAGE_SHIFT,
+						 MADV_DONTFORK), 0);
+	KUNIT_ASSERT_EQ(test, b->mm->map_count, (int)n);
+	b_say_n(test, "snapshot-4k-vmas", n, b_row(test, &row), b->n);
+}
+
+static unsigned int b_huge[] = { 1, 4, 16, 64 };
+
+KUNIT_ARRAY_PARAM(b_huge, b_huge, b_size_desc);
+
+static void scale_huge(struct kunit *test)
+{
+	unsigned int n = *(unsigned int *)test->param_value;
+	struct b_row row = {};
+
+	b_alloc(test, n * PTRS_PER_PTE);
+	b_map_thp(test);
+	b_say_n(test, "snapshot-thp", n, b_row(test, &row), n * PTRS_PER_PTE);
+#ifdef B_EXTRAS
+	row.extra = b_extents;
+	b_say_n(test, "snapshot-thp-extents", n, b_row(test, &row), n * PTRS_PER_PTE);
+#endif
+}
+
 /* ---- The walk, with faults ---- */
 
 /* A fresh region whose every other page is to be had, tables there or not alike */
@@ -527,6 +566,8 @@ static struct kunit_case bench_cases[] = {
 	KUNIT_CASE_PARAM(walk, b_rows_gen_params),
 	KUNIT_CASE(neighbours),
 	KUNIT_CASE_PARAM(scale, b_sizes_gen_params),
+	KUNIT_CASE_PARAM(scale_vmas, b_vmas_gen_params),
+	KUNIT_CASE_PARAM(scale_huge, b_huge_gen_params),
 	KUNIT_CASE(every_other),
 	KUNIT_CASE(every_other_read),
 	{}

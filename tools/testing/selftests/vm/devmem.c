@@ -345,6 +345,7 @@ size_t pages_in(int fd, const void *at, size_t pages)
 	unsigned char bytes[pages];
 	size_t i, n = 0;
 
+	memset(bytes, 0, pages);
 	if (dev_snapshot(fd, at, bytes, pages).err)
 		return -1;
 	for (i = 0; i < pages; i++) {

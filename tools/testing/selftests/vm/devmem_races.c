@@ -48,7 +48,7 @@ struct shared {
 
 struct job {
 	struct shared *shared;
-	char path[64];		/* what to map */
+	char path[80];		/* what to map */
 	bool by_pipe;		/* keep pages for a moment, or read them only */
 };
 

@@ -635,10 +635,10 @@ static bool worker_runs(void *arg)
 	struct worker *worker = arg;
 	size_t pages = worker->bytes / page_size;
 	char *at = map_small(worker->bytes), *buf = buffer(worker->bytes);
-	long round, *rounds = &worker->shared->rounds[worker->number];
+	long round = 0, *rounds = &worker->shared->rounds[worker->number];
 	int seed, fd = dev_open(worker->minor), err;
 
-	for (round = 0; !load(&worker->shared->stop); round++) {
+	do {
 		seed = 1 + round * WORKERS + worker->number;
 		pattern_fill(round & 1 ? buf : at, worker->bytes, seed);
 		err = round & 1 ? dev_write(fd, at, buf, pages).err : 0;
@@ -650,8 +650,8 @@ static bool worker_runs(void *arg)
 			store(&worker->shared->trouble, round + 1);
 			return false;
 		}
-		store(rounds, round + 1);
-	}
+		store(rounds, ++round);
+	} while (!load(&worker->shared->stop));
 	return worker_sees(fd, at, buf, worker->bytes, seed, false);
 }
 

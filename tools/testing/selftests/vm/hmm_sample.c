@@ -80,12 +80,14 @@ TEST_F(sample, inverts)
 TEST_F(sample, refuses)
 {
 	unsigned long words[2] = { (unsigned long)self->at, -1UL };
+	void *nowhere = mmap(NULL, sizeof(words), PROT_NONE,
+			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	EXPECT_EQ(-1, write(self->fd, words, sizeof(words)));
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(-1, write(self->fd, words, sizeof(words) - 1));
 	EXPECT_EQ(EINVAL, errno);
-	EXPECT_EQ(-1, write(self->fd, NULL, sizeof(words)));
+	EXPECT_EQ(-1, write(self->fd, nowhere, sizeof(words)));
 	EXPECT_EQ(EFAULT, errno);
 	EXPECT_EQ(0, invert(self->fd, self->at, 0));
 }

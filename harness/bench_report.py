@@ -83,7 +83,7 @@ def plot_lines(path, title, x, y, lines, log=True):
     for number, points in enumerate(lines.values()):
         commands += data(f"d{number}", points)
     commands.append("plot " + ", ".join(
-        f"$d{number} using 1:2 with linespoints title '{label}'"
+        f"$d{number} using 1:2 with linespoints linewidth 2 title '{label}'"
         for number, label in enumerate(lines)))
     gnuplot(path, commands)
 
@@ -95,12 +95,12 @@ def plot_ratios(path, kept, wanted):
             for name in wanted if name in ours and stock.get(name, (0,))[0]]
     points = [(number, ratio, goal, f'"{name}"')
               for number, (ratio, goal, name) in enumerate(rows)]
-    gnuplot(path, ["set title 'Ours, as a share of stock'", "set yrange [0:*]",
+    gnuplot(path, ["set title 'Ours, as a share of stock'", "set yrange [0:1.1]",
                    "set xtics rotate by -40", "set boxwidth 0.7",
-                   "set style fill solid 0.6", "set key top right",
+                   "set style fill solid 0.6", "set key outside right top",
                    *data("d", points),
                    "plot $d using 1:2:xtic(4) with boxes title 'ours', "
-                   "$d using 1:3 with points pt 7 title 'target', 1 title 'stock'"])
+                   "$d using 1:3 with points pt 7 title 'target', 1 linewidth 2 title 'stock'"])
 
 
 def crowd_lines(kept):

@@ -199,8 +199,10 @@ def test_boot(settings, config, cpus, kunit="*", selftests=None, machine="pc",
     console, results, ended, status = boot_guest(
         settings, run, cpus, initrd, words_for(kunit, selftests, timeout), machine, quick,
         seconds)
-    expected = {"kunit": {} if kunit is None
-                else verdicts.expected_kunit(settings.tree, kunit),
+    suites = {} if kunit is None else verdicts.expected_kunit(settings.tree, kunit)
+    absent = verdicts.absent_kunit(settings.tree, settings.obj(config) / ".config")
+    expected = {"kunit": {suite: [c for c in cases if f"{suite}.{c}" not in absent]
+                          for suite, cases in suites.items()},
                 "kselftest": verdicts.expected_selftests(install)
                 if selftests is None else selftests}
     verdict = verdicts.judge(settings.tree, console, results, expected, ended, status,
@@ -208,6 +210,9 @@ def test_boot(settings, config, cpus, kunit="*", selftests=None, machine="pc",
     if not (verdict.passed or verdict.failed or verdict.skipped):
         verdict.fail("tests", "nothing ran")
         verdict.code = TEST_FAILED
+    verdict.skipped += [(f"kunit:{name}", f"not in this kernel: {option}")
+                        for name, option in absent.items()
+                        if name.split(".")[1] in suites.get(name.split(".")[0], ())]
     return conclude(settings, run, verdict)
 
 

@@ -443,6 +443,33 @@ def suites_in(source):
     return found
 
 
+def conditions_in(source):
+    """Case name -> the options without which the table that lists it has no such line."""
+    found, around = {}, []
+    for line in source.splitlines():
+        directive = re.match(r"\s*#\s*(ifdef|if|ifndef|endif)\b\s*(\w*)", line)
+        if directive and directive[1] == "endif":
+            around.pop()
+        elif directive:
+            around.append(directive[2] if directive[1] == "ifdef" else "")
+        for case in CASE.findall(line):
+            found[case] = [option for option in around if option.startswith("CONFIG_")]
+    return found
+
+
+def absent_kunit(tree, dot):
+    """{suite.case: option} of what the configuration in `dot` leaves out of a suite."""
+    has = set(re.findall(r"^(CONFIG_\w+)=y$", read_text(dot), re.M))
+    found = {}
+    for path in sorted((tree / "mm/tests").glob("*_kunit.c")):
+        source = read_text(path)
+        needs = conditions_in(source)
+        for suite, cases in suites_in(source).items():
+            found.update({f"{suite}.{case}": option for case in cases
+                          for option in needs.get(case, ()) if option not in has})
+    return found
+
+
 def is_built(path, dot):
     """Does mm/tests/Makefile build this suite with the configuration in `dot`?"""
     rule = re.search(rf"^obj-\$\((\w+)\)\s*\+=\s*{path.stem}\.o$",

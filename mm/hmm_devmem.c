@@ -327,7 +327,7 @@ static unsigned long devmem_hand_out(struct hmm_devmem *devmem,
  * put gives it back. Pages that nobody had before come in ascending order, but there
  * is no promise that any two are neighbours.
  *
- * Context: Any. Does not sleep.
+ * Context: Any, but no hard interrupt of the real-time kernel. Does not sleep.
  * Return: how many pages there are in @pages: less than @nr if there are no more, 0
  * after hmm_devmem_stop().
  */
@@ -361,7 +361,7 @@ EXPORT_SYMBOL_GPL(hmm_devmem_alloc_pages);
  *
  * As hmm_devmem_alloc_pages(), for one page.
  *
- * Context: Any. Does not sleep.
+ * Context: Any, but no hard interrupt of the real-time kernel. Does not sleep.
  * Return: the page, locked and with one reference; NULL if there is none, or after
  * hmm_devmem_stop().
  */
@@ -593,7 +593,7 @@ static int umbrella_next_distance(struct umbrella *umbrella, int nid,
  * caller's NUMA node. Among those that are as far the one that was added first is
  * used up first.
  *
- * Context: Any. Does not sleep.
+ * Context: Any, but no hard interrupt of the real-time kernel. Does not sleep.
  * Return: how many pages there are in @pages.
  */
 unsigned long hmm_devmem_device_alloc_pages(struct device *dev,
@@ -632,7 +632,7 @@ EXPORT_SYMBOL_GPL(hmm_devmem_device_alloc_pages);
  *
  * As hmm_devmem_device_alloc_pages(), for one page.
  *
- * Context: Any. Does not sleep.
+ * Context: Any, but no hard interrupt of the real-time kernel. Does not sleep.
  * Return: the page, locked and with one reference; NULL if no memory of @dev has one.
  */
 struct page *hmm_devmem_device_alloc_page(struct device *dev)

@@ -955,16 +955,18 @@ static noinline int mn_start_traced(struct mmu_notifier_subscriptions *subs,
 int __mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range,
 					  struct mmu_notifier_subscriptions *subs)
 {
-	bool blockable = mmu_notifier_range_blockable(range);
+	/* On the real-time kernel spinlocks sleep, here as in any callback */
+	bool check = !IS_ENABLED(CONFIG_PREEMPT_RT) &&
+		     !mmu_notifier_range_blockable(range);
 	int ret;
 
-	if (!blockable)
+	if (check)
 		non_block_start();
 	if (trace_mmu_notifier_start_enabled())
 		ret = mn_start_traced(subs, range);
 	else
 		ret = mn_start_all(subs, range);
-	if (!blockable)
+	if (check)
 		non_block_end();
 	return ret;
 }

@@ -80,6 +80,38 @@ class Details(unittest.TestCase):
                 splats, _ = verdicts.find_splats("[    1.000000] " + line + "\n")
                 self.assertEqual(len(splats), 1)
 
+    def test_cases_that_need_an_option(self):
+        source = """#ifdef CONFIG_A
+static void a(struct kunit *test)
+{
+}
+#endif
+static struct kunit_case cases[] = {
+	KUNIT_CASE(always),
+#ifdef CONFIG_A
+	KUNIT_CASE(a),
+#ifdef CONFIG_B
+	KUNIT_CASE_PARAM(b, gen),
+#endif
+#endif
+	{}
+};
+static struct kunit_suite suite = {
+	.name = "suite",
+	.test_cases = cases,
+};
+"""
+        self.assertEqual(verdicts.conditions_in(source),
+                         {"always": [], "a": ["CONFIG_A"], "b": ["CONFIG_A", "CONFIG_B"]})
+        with tempfile.TemporaryDirectory() as where:
+            tests = Path(where) / "mm/tests"
+            tests.mkdir(parents=True)
+            (tests / "x_kunit.c").write_text(source)
+            dot = Path(where) / ".config"
+            dot.write_text("CONFIG_A=y\n# CONFIG_B is not set\n")
+            self.assertEqual(verdicts.absent_kunit(Path(where), dot),
+                             {"suite.b": "CONFIG_B"})
+
     def test_only_data_races_of_ours_count_where_ours_are_known(self):
         ours = {"hmm_range_fault", "remap_table"}
         theirs = "[ 1.000000] BUG: KCSAN: data-race in folio_batch_add / lru_add\n"

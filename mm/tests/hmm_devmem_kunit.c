@@ -724,6 +724,18 @@ static void dm_put_half_in_irq(void *data)
 	dm_put_all(e->pages, DM_PAGES / 2);
 }
 
+/* In an interrupt of that CPU; on the real-time kernel, where locks sleep, in a thread */
+static void dm_call_on(int cpu, void (*call)(void *), void *data)
+{
+	if (!IS_ENABLED(CONFIG_PREEMPT_RT)) {
+		smp_call_function_single(cpu, call, data, 1);
+		return;
+	}
+	set_cpus_allowed_ptr(current, cpumask_of(cpu));
+	call(data);
+	set_cpus_allowed_ptr(current, cpu_possible_mask);
+}
+
 struct dm_take {
 	struct dm_env *e;
 	unsigned long want, got;
@@ -752,9 +764,9 @@ static void devmem_finds_others_caches(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, hmm_devmem_alloc_pages(m, DM_PAGES, e->pages), DM_PAGES);
 	for_each_online_cpu(from) {
 		for_each_online_cpu(to) {
-			smp_call_function_single(from, dm_put_half_in_irq, e, 1);
+			dm_call_on(from, dm_put_half_in_irq, e);
 			t.want = DM_PAGES / 2 + 1;
-			smp_call_function_single(to, dm_take_in_irq, &t, 1);
+			dm_call_on(to, dm_take_in_irq, &t);
 			KUNIT_ASSERT_EQ(test, t.got, DM_PAGES / 2);
 		}
 	}
@@ -771,9 +783,9 @@ static void devmem_removal_with_full_caches(struct kunit *test)
 	int cpu;
 
 	for_each_online_cpu(cpu) {
-		smp_call_function_single(cpu, dm_take_in_irq, &t, 1);
+		dm_call_on(cpu, dm_take_in_irq, &t);
 		KUNIT_ASSERT_EQ(test, t.got, DM_PAGES / 2);
-		smp_call_function_single(cpu, dm_put_half_in_irq, e, 1);
+		dm_call_on(cpu, dm_put_half_in_irq, e);
 	}
 	KUNIT_EXPECT_EQ(test, hmm_devmem_nr_free(m), DM_PAGES);
 	devm_hmm_devmem_remove(e->dev, m);
@@ -1105,19 +1117,19 @@ static void umbrella_nearest_first(struct kunit *test)
 		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, devm_hmm_devmem_add(n.dev, &desc));
 	}
 	for_each_online_cpu(cpu) {
-		smp_call_function_single(cpu, dm_take_nearest, &n, 1);
+		dm_call_on(cpu, dm_take_nearest, &n);
 		KUNIT_ASSERT_NOT_NULL(test, n.p);
 		KUNIT_EXPECT_EQ(test, page_to_nid(n.p), cpu_to_node(cpu));
 		dm_put(n.p);
 	}
 	for_each_online_cpu(cpu) {
-		smp_call_function_single(cpu, dm_take_nearest, &n, 1);
+		dm_call_on(cpu, dm_take_nearest, &n);
 		KUNIT_ASSERT_NOT_NULL(test, n.p);
 		m = hmm_devmem_from_page(n.p);
 		dm_put(n.p);
 		nr = hmm_devmem_alloc_pages(m, DM_PAGES, e->pages);
 		KUNIT_EXPECT_EQ(test, nr, DM_PAGES);
-		smp_call_function_single(cpu, dm_take_nearest, &n, 1);
+		dm_call_on(cpu, dm_take_nearest, &n);
 		KUNIT_ASSERT_NOT_NULL(test, n.p);
 		KUNIT_EXPECT_NE(test, page_to_nid(n.p), cpu_to_node(cpu));
 		dm_put(n.p);

@@ -2663,8 +2663,8 @@ static void hmm_test_pud_leaf(struct kunit *test)
 	pud_t pud = pfn_pud(PUD_SIZE / PAGE_SIZE * 3, PAGE_SHARED);
 
 	pud = pud_mkdevmap(pud_mkhuge(pud));
-	if (!has_transparent_pud_hugepage())
-		kunit_skip(test, "no huge PUD on this CPU");
+	if (!IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) || !has_transparent_pud_hugepage())
+		kunit_skip(test, "no huge PUD in this kernel, or on this CPU");
 	hmm_pud_leaf(test->priv, pud);
 	hmm_pud_leaf(test->priv, pud_wrprotect(pud));
 }

@@ -75,7 +75,7 @@ FIXTURE_SETUP(hwpoison)
 	self->bad = self->at + BAD * page_size;
 	self->buf = buffer(self->bytes);
 	self->data = buffer(self->bytes);
-	ASSERT_EQ(0, madvise(self->at, self->bytes, MADV_NOHUGEPAGE));
+	ASSERT_EQ(0, no_huge_pages(self->at, self->bytes));
 	pattern_fill(self->at, self->bytes, 1);
 	pattern_fill(self->data, self->bytes, 1);
 }

@@ -79,6 +79,8 @@ FIXTURE_SETUP(poison)
 
 	if (access(HARD_OFFLINE, W_OK))
 		SKIP(return, "no " HARD_OFFLINE " (CONFIG_MEMORY_FAILURE, root)");
+	if (variant->leaf > page_size && !pmd_size)
+		SKIP(return, "no transparent huge pages");
 	world_take(&self->world);
 	why = memory_make(&self->bond, self->disk, variant->fs, variant->leaf);
 	if (why)

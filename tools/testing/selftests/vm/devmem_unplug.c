@@ -81,7 +81,7 @@ static char *map_alone(size_t bytes)
 		return NULL;
 	at += page_size;
 	if (mprotect(at, bytes, PROT_READ | PROT_WRITE) ||
-	    madvise(at, bytes, MADV_NOHUGEPAGE))
+	    no_huge_pages(at, bytes))
 		return NULL;
 	return at;
 }

@@ -245,7 +245,7 @@ TEST_F(args, snapshot_of_much)
 	struct reply reply;
 
 	ASSERT_NE(MAP_FAILED, none);
-	madvise(none, 1UL << 30, MADV_NOHUGEPAGE);
+	no_huge_pages(none, 1UL << 30);
 	none[0] = 1;
 	none[(1UL << 30) - 1] = 1;
 	memset(bytes, 0xaa, pages);
@@ -423,7 +423,7 @@ static char *big_mapping(size_t len)
 	char *p = mmap(NULL, len, PROT_READ,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	madvise(p, len, MADV_NOHUGEPAGE);
+	no_huge_pages(p, len);
 	return p;
 }
 

@@ -216,7 +216,7 @@ static void map_memory(void)
 	madvise(at, huge, MADV_HUGEPAGE);
 	area_set(HUGE, "huge pages", at, huge, -1);
 	at = map(ANON_BYTES, MAP_PRIVATE | MAP_ANONYMOUS, -1);
-	madvise(at, ANON_BYTES, MADV_NOHUGEPAGE);
+	no_huge_pages(at, ANON_BYTES);
 	area_set(ANON, "anonymous", at, ANON_BYTES, -1);
 }
 

@@ -148,7 +148,7 @@ char *map_small_as(size_t len, int prot, int flags)
 {
 	char *at = mmap(NULL, len, prot, flags | MAP_ANONYMOUS, -1, 0);
 
-	if (at == MAP_FAILED || madvise(at, len, MADV_NOHUGEPAGE))
+	if (at == MAP_FAILED || no_huge_pages(at, len))
 		ksft_exit_fail_msg("out of memory: %zu bytes\n", len);
 	return at;
 }
@@ -589,6 +589,8 @@ static bool mem_dax_2m(struct mem *mem)
 
 	if (!dir)
 		return mem_none(mem, "no DAX file system (HMM_DAX_DIR)");
+	if (!pmd_size)
+		return mem_none(mem, "no transparent huge pages");
 	mem->leaf = size;
 	mem->len = (mem->len + size - 1) / size * size;
 	mem->fd = temp_file(dir, mem->len);

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/mman.h>
 
 #include <lib/test_hmm_uapi.h>
 
@@ -68,6 +69,12 @@ int dev_poke(int fd, void *addr, long word);
 
 extern size_t page_size;
 extern size_t pmd_size;		/* 0 without transparent huge pages */
+
+/* No huge pages here, please; a kernel without any refuses to hear of it. */
+static inline int no_huge_pages(void *at, size_t len)
+{
+	return pmd_size ? madvise(at, len, MADV_NOHUGEPAGE) : 0;
+}
 
 /* Different for every word, page and seed; never 0 for a seed that is not. */
 void pattern_fill(void *addr, size_t len, unsigned int seed);

@@ -192,8 +192,7 @@ static bool map_far(struct work *w)
 	w->at = mmap(edge - PAGES / 2 * page_size, PAGES * page_size,
 		     PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
 		     -1, 0);
-	return w->at != MAP_FAILED && !madvise(w->at, PAGES * page_size,
-					       MADV_NOHUGEPAGE);
+	return w->at != MAP_FAILED && !no_huge_pages(w->at, PAGES * page_size);
 }
 
 static bool opened(struct work *w)

@@ -39,7 +39,7 @@ static void *sparse(size_t len, int flags)
 		       flags | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (p != MAP_FAILED)
-		madvise(p, len, MADV_NOHUGEPAGE);
+		no_huge_pages(p, len);
 	return p;
 }
 

@@ -259,7 +259,7 @@ TEST_F(mm, collapse)
 	if (!mem_map(&mem, ANON_THP, pmd_size))
 		SKIP(return, "%s", mem.why);
 	ASSERT_EQ(0, madvise(mem.addr, mem.len, MADV_DONTNEED));
-	ASSERT_EQ(0, madvise(mem.addr, mem.len, MADV_NOHUGEPAGE));
+	ASSERT_EQ(0, no_huge_pages(mem.addr, mem.len));
 	pattern_fill(mem.addr, mem.len, 5);
 	MOVE_IN(nth(mem.addr, 7), 9);
 	ASSERT_EQ(0, madvise(mem.addr, mem.len, MADV_HUGEPAGE));
@@ -675,7 +675,7 @@ TEST_F(mm, neighbours)
 	if (!mem_map(&mem, ANON_THP, 2 * pmd_size))
 		SKIP(return, "%s", mem.why);
 	small = mem.addr + pmd_size;
-	ASSERT_EQ(0, madvise(small, pmd_size, MADV_NOHUGEPAGE));
+	ASSERT_EQ(0, no_huge_pages(small, pmd_size));
 	pattern_fill(mem.addr, pages * page_size, 6);
 	fill_alike(small, 20, 24);
 	memcpy(want, mem.addr, pages * page_size);

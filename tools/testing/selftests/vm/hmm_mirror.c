@@ -64,7 +64,7 @@ FIXTURE_SETUP(mirror)
 	self->at = mmap(NULL, PAGES * page_size, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, self->at);
-	ASSERT_EQ(0, madvise(self->at, PAGES * page_size, MADV_NOHUGEPAGE));
+	ASSERT_EQ(0, no_huge_pages(self->at, PAGES * page_size));
 	self->buf = buffer(PAGES * page_size);
 	pattern_fill(self->buf, PAGES * page_size, 1);
 	/* The device has all of it, and may write. */

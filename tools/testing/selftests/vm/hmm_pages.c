@@ -47,7 +47,7 @@ FIXTURE_SETUP(pages)
 	ASSERT_LE(0, self->fd);
 	self->at = self->mem.addr;
 	self->buf = buffer(self->bytes);
-	madvise(self->at, self->bytes, MADV_NOHUGEPAGE);
+	no_huge_pages(self->at, self->bytes);
 }
 
 FIXTURE_TEARDOWN(pages)
@@ -314,7 +314,7 @@ TEST_F(pages, collapsed)
 
 	if (!mem_map(&thp, ANON_THP, pmd_size))
 		SKIP(return, "%s", thp.why);
-	madvise(thp.addr, thp.len, MADV_NOHUGEPAGE);
+	no_huge_pages(thp.addr, thp.len);
 	buf = buffer(thp.len);
 	pattern_fill(buf, thp.len, 1);
 	ASSERT_EQ(0, dev_write(self->fd, thp.addr, buf, thp.len / page_size).err);

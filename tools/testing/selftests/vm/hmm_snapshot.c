@@ -76,7 +76,7 @@ TEST_F(snapshot, a_row_of_states)
 	size_t i;
 
 	ASSERT_NE(MAP_FAILED, at);
-	madvise(at, 7 * page_size, MADV_NOHUGEPAGE);
+	no_huge_pages(at, 7 * page_size);
 	ASSERT_EQ(0, mprotect(at, page_size, PROT_NONE));
 	ASSERT_EQ(0, munmap(at + page_size, page_size));
 	load(at + 2 * page_size);
@@ -492,7 +492,7 @@ static char *map_at_zero(size_t len)
 	if (floor > 0)
 		write_number("/proc/sys/vm/mmap_min_addr", floor);
 	if (at != MAP_FAILED)
-		madvise(at, len, MADV_NOHUGEPAGE);
+		no_huge_pages(at, len);
 	return at;
 }
 

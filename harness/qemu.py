@@ -146,7 +146,7 @@ def cmdline(words, config, machine="pc", quick=False):
     """The kernel's command line; `words` say what the guest is to do."""
     common = ["console=ttyS0", "ignore_loglevel", "panic=-1", WATCHDOG, CLOCK, PMEM,
               COHERENT, *MACHINES[machine][1]]
-    common += [HUGE_PAGES] if quick else [GIANT_PAGES, HUGE_PAGES]
+    common += ["hmm.giant=no", HUGE_PAGES] if quick else [GIANT_PAGES, HUGE_PAGES]
     if config == "debug" and quick:
         common.append("kmemleak=off")
     elif config == "debug":

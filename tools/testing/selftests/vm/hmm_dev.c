@@ -654,6 +654,14 @@ static bool mem_memfd(struct mem *mem)
 	return mem_finish(mem, MAP_SHARED);
 }
 
+/* To clear one, and its shadow, takes KASAN many seconds. */
+static bool no_giants(void)
+{
+	const char *set = getenv("HMM_NO_GIANT");
+
+	return set && *set;
+}
+
 bool mem_map(struct mem *mem, enum kind kind, size_t len)
 {
 	const char *shm = access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm";
@@ -664,6 +672,8 @@ bool mem_map(struct mem *mem, enum kind kind, size_t len)
 	mem->leaf = page_size;
 	mem->fd = -1;
 
+	if ((kind == DEVICE_DAX_1G || kind == HUGETLB_1G) && no_giants())
+		return mem_none(mem, "no pages of 1 GiB wanted (HMM_NO_GIANT)");
 	switch (kind) {
 	case ANON_PRIVATE:
 		return mem_finish(mem, MAP_PRIVATE | MAP_ANONYMOUS);

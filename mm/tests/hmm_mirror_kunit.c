@@ -276,7 +276,8 @@ static bool m_invalidate(struct hmm_mirror *mirror,
 
 	d->odd += d->freed;
 	d->invalidated++;
-	d->seen = *range;
+	/* The record in it is not for us, and may be changing */
+	d->seen = data_race(*range);
 	d->access = mmu_notifier_range_access(range);
 	d->first = hmm_mirror_first(mirror, range);
 	d->last = hmm_mirror_last(mirror, range);

@@ -60,9 +60,11 @@ static bool dm_is_dying(struct dm *dm)
 {
 	unsigned long limit = jiffies + TEST_LIMIT;
 
-	while (!percpu_ref_is_dying(&dm->pgmap->ref) && time_before(jiffies, limit))
+	/* To look from outside, while it is set, is nobody's business but a test's */
+	while (!data_race(percpu_ref_is_dying(&dm->pgmap->ref)) &&
+	       time_before(jiffies, limit))
 		cond_resched();
-	return percpu_ref_is_dying(&dm->pgmap->ref);
+	return data_race(percpu_ref_is_dying(&dm->pgmap->ref));
 }
 
 /* Removal has begun, and goes on until the caller joins it */

@@ -70,7 +70,8 @@ struct md {
 	void (*after_setup)(struct md *t, struct migrate_vma *m);
 	void (*after_pages)(struct md *t, struct migrate_vma *m);
 	unsigned long arg;
-	/* Told of */
+	/* Told of, under the lock */
+	spinlock_t lock;
 	unsigned long nr_migrate, nr_other, nr_ownerless, told_start, told_end;
 	void *told_owner;
 	char page[PAGE_SIZE];
@@ -267,6 +268,7 @@ static bool md_invalidate(struct mmu_interval_notifier *ni,
 {
 	struct md *t = container_of(ni, struct md, ni);
 
+	guard(spinlock)(&t->lock);
 	mmu_interval_set_seq(ni, cur_seq);
 	if (range->event != MMU_NOTIFY_MIGRATE) {
 		t->nr_other++;
@@ -294,6 +296,7 @@ static int md_init(struct kunit *test)
 		return -ENOMEM;
 	test->priv = t;
 	t->test = test;
+	spin_lock_init(&t->lock);
 	/* Attaches an mm to this thread; the page itself is not wanted */
 	addr = kunit_vm_mmap(test, NULL, 0, PAGE_SIZE, PROT_READ,
 			     MAP_PRIVATE | MAP_ANONYMOUS, 0);

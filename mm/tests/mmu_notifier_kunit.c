@@ -458,7 +458,8 @@ static void t_list_saw(struct t_list *l, enum t_hook hook,
 		       const struct mmu_notifier_range *range)
 {
 	atomic_inc(&l->calls[hook]);
-	l->seen = *range;
+	/* The record in it is not for us, and may be changing */
+	l->seen = data_race(*range);
 	l->range = range;
 	l->map_held = t_map_held();
 	t_log(l->e, hook == T_START ? 'S' : 'E', l->id);
@@ -695,7 +696,7 @@ static bool t_ini_invalidate(struct mmu_interval_notifier *ini,
 	t_log(s->e, 'i', s->id);
 	t_gate_pass(&s->gate, blockable);
 	scoped_guard(spinlock, &s->e->lock) {
-		s->seen = *range;
+		s->seen = data_race(*range);
 		s->cur_seq = cur_seq;
 		if (!s->quiet && !s->refuse)
 			mmu_interval_set_seq(ini, cur_seq);

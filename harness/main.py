@@ -114,6 +114,16 @@ def verb_torture(settings):
     return torture.verb_torture(settings)
 
 
+def verb_series(settings):
+    import series
+    return series.verb_series(settings)
+
+
+def verb_series_check(settings):
+    import series
+    return series.verb_series_check(settings)
+
+
 def verb_model(settings):
     """Needs no kernel tree."""
     import check
@@ -136,7 +146,7 @@ VERBS = {
     "check-debug": verb_check_debug,
     "bench": verb_bench, "model": verb_model,
     "torture": verb_torture, "fuzz": verb_fuzz, "programs": verb_programs,
-    "mutants": verb_mutants,
+    "mutants": verb_mutants, "series": verb_series, "series-check": verb_series_check,
     "um": single("um"), "users": single("users"), "docs": single("docs"),
     "lint": single("lint"), "builds": single("builds"),
     "arm64": single("arm64"),

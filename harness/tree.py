@@ -127,14 +127,19 @@ def overlay_files(repo):
                   if (repo / n).is_file() and not is_litter(Path(n).name))
 
 
-def replaced_files(repo):
-    """Stock files that go, because our counterpart exists."""
-    gone = []
+def replacements(repo):
+    """(Stock file, our counterpart) where ours exists."""
+    pairs = []
     for line in read_text(repo / "harness/replaces").splitlines():
         words = line.split("#")[0].split()
         if words and (repo / words[-1]).is_file():
-            gone.append(words[0])
-    return gone
+            pairs.append((words[0], words[-1]))
+    return pairs
+
+
+def replaced_files(repo):
+    """Stock files that go."""
+    return [stock for stock, _ in replacements(repo)]
 
 
 def series(repo):
@@ -227,10 +232,11 @@ class Overlay:
             text = merge_maintainers(stock[0].decode(), read_text(ours))
             self.want("MAINTAINERS", (text.encode(), stock[1]))
 
-    def collect_patches(self):
-        """Apply the series to copies of the files that it names."""
+    def collect_patches(self, names=None):
+        """Apply patches, the whole series if none are named, to copies of the files
+        that they touch."""
         with tempfile.TemporaryDirectory(prefix="hmm-patch-") as scratch:
-            for name in series(self.repo):
+            for name in series(self.repo) if names is None else names:
                 self.apply(name, Path(scratch))
 
     def apply(self, name, scratch):
@@ -302,9 +308,7 @@ class Baseline(Overlay):
             if any(fnmatch.fnmatch(path, pattern) for pattern in self.FILES):
                 self.want_ours(path, path)
         self.want_ours("Kconfig", "mm/Kconfig.hmm")
-        with tempfile.TemporaryDirectory(prefix="hmm-patch-") as scratch:
-            for name in self.PATCHES:
-                self.apply(name, Path(scratch))
+        self.collect_patches(self.PATCHES)
 
 
 def state_dir(tree):

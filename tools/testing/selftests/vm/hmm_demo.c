@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +30,8 @@
 #define ANON_BYTES	(4UL << 20)
 #define RACE_SECONDS	1.0
 #define MAP_CELLS	64
+#define WORK_PAGES	64
+#define WORK_SECONDS	2.0
 
 /* A mapping of this process. */
 struct area {
@@ -582,6 +585,85 @@ static void step_map(void)
 	fact("the device reaches what the CPU has mapped, and nothing else", agree);
 }
 
+/* ---- How it looks to whoever watches ---- */
+
+/* Something of everything that hmmtop counts, again and again. */
+static bool work(char *at, void *buf)
+{
+	size_t bytes = WORK_PAGES * page_size;
+	bool ok = true;
+	double end;
+
+	for (end = seconds() + WORK_SECONDS; seconds() < end;) {
+		ok &= !request(HMM_DMIRROR_READ, at, buf, WORK_PAGES);
+		ok &= !request(HMM_DMIRROR_MIGRATE_TO_DEV, at, buf, WORK_PAGES);
+		pattern_fill(at, bytes, 1);
+		ok &= !request(HMM_DMIRROR_READ, at, buf, WORK_PAGES);
+		ok &= pattern_check(buf, bytes, 1) == -1;
+		request(HMM_DMIRROR_WRITE, race.page, buf, 1);
+		madvise(at, bytes, MADV_DONTNEED);
+	}
+	return ok;
+}
+
+static bool work_against_thread(void)
+{
+	char *at = map_small(WORK_PAGES * page_size);
+	char *buf = buffer(WORK_PAGES * page_size);
+	pthread_t thread;
+	bool ok;
+
+	race_begin(&thread, protect);
+	ok = work(at, buf);
+	race.over = true;
+	pthread_join(thread, NULL);
+	return ok && !race.disturbed;
+}
+
+static pid_t start_hmmtop(int output)
+{
+	char pid[16];
+	pid_t child;
+
+	snprintf(pid, sizeof(pid), "--pid=%d", getpid());
+	child = fork();
+	if (child)
+		return child;
+	dup2(output, STDOUT_FILENO);
+	execlp("hmmtop", "hmmtop", "--batch", "--rows=3", pid, NULL);
+	_exit(127);
+}
+
+/* It says when it begins, and ends when it is told. */
+static void step_hmmtop(void)
+{
+	int tables[2], status = 0;
+	bool ok = false;
+	char line[256];
+	pid_t child;
+	FILE *said;
+
+	heading("hmmtop watches, for as long as the device has work to do.");
+	fflush(stdout);
+	if (pipe(tables))
+		exit(1);
+	child = start_hmmtop(tables[1]);
+	close(tables[1]);
+	said = fdopen(tables[0], "r");
+	if (fgets(line, sizeof(line), said)) {
+		ok = work_against_thread();
+		kill(child, SIGINT);
+	}
+	while (fgets(line, sizeof(line), said))
+		printf("%s", line);
+	fclose(said);
+	waitpid(child, &status, 0);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+		printf("   There is no hmmtop here: it is made in tools/hmm.\n");
+	else
+		fact("hmmtop saw it, and device and CPU agreed", ok && !status);
+}
+
 static const char *file_to_map(int argc, char **argv)
 {
 	if (argc > 1)
@@ -608,6 +690,7 @@ int main(int argc, char **argv)
 	step_fork();
 	step_races();
 	step_map();
+	step_hmmtop();
 
 	if (disagreements)
 		printf("\nDevice and CPU DISAGREE in %d of %d checks.\n",

@@ -51,7 +51,7 @@ not_while_open()
 	[ $status -ne 0 ] && [ -c /dev/hmm_dmirror0 ]
 }
 
-works()
+device_works()
 {
 	"$here/hmm_exclusive" > /dev/null
 }
@@ -68,7 +68,7 @@ leaves_nothing()
 again_and_again()
 {
 	for round in $(seq $ROUNDS); do
-		if ! leaves_nothing || ! works; then
+		if ! leaves_nothing || ! device_works; then
 			ktap_print_msg "round $round"
 			return 1
 		fi
@@ -82,7 +82,7 @@ if [ ! -e /sys/module/$MODULE/refcnt ] || [ ! -r "$FILE" ]; then
 fi
 ktap_set_plan 4
 try not_while_open not_while_open
-try works works
+try works device_works
 try leaves_nothing leaves_nothing
 try again_and_again again_and_again
 ktap_finished

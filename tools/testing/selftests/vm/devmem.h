@@ -15,8 +15,6 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* How long to wait for what has to come: emulated machines are slow. */
-#define SOON	60.0
 /* How long to look on while nothing may happen, in microseconds. */
 #define A_WHILE	200000
 

@@ -258,6 +258,12 @@ size_t pagemap_count(const void *addr, size_t pages, uint64_t bits)
 	return n;
 }
 
+bool page_out(void *at, size_t pages)
+{
+	return wait_until(!madvise(at, pages * page_size, MADV_PAGEOUT) &&
+			  !pagemap_count(at, pages, PM_PRESENT), SOON);
+}
+
 uint64_t pagemap_pfn(const void *addr)
 {
 	uint64_t entry = pagemap_entry(addr);

@@ -164,6 +164,8 @@ bool have_swap(void);
 uint64_t pagemap_entry(const void *addr);
 /* How many of a run of pages have one of @bits there. */
 size_t pagemap_count(const void *addr, size_t pages, uint64_t bits);
+/* Until all is in swap: for a moment batches of other CPUs keep pages from it. */
+bool page_out(void *at, size_t pages);
 /* Page frame under @addr; 0 if there is none, or none that may be told. */
 uint64_t pagemap_pfn(const void *addr);
 /* Flags of a page frame, 1 << KPF_*; 0 if there is no such. */
@@ -197,6 +199,9 @@ long group_anon(void);
 /* ---- Time ---- */
 
 double seconds(void);
+/* How long to wait for what has to come: emulated machines are slow. */
+#define SOON	60.0
+
 /* Look every millisecond; for events that nobody reports. */
 #define wait_until(cond, limit) ({				\
 	double end_ = seconds() + (limit);			\

@@ -354,7 +354,7 @@ TEST_F(dma, swapped_out)
 	pattern_fill(self->buf, page_size, 2);
 	ASSERT_EQ(0, store_dev(self->fd, self->at + page_size, self->buf,
 			       page_size));
-	ASSERT_EQ(0, madvise(self->at, self->bytes, MADV_PAGEOUT));
+	ASSERT_TRUE(page_out(self->at, PAGES));
 	EXPECT_EQ(0, seen(self->fd, self->at, PAGES));
 	ASSERT_EQ(0, load_dev(self->fd, self->at, self->buf, 2 * page_size));
 	EXPECT_EQ(page_size, pattern_check(self->buf, self->bytes, 1));

@@ -129,13 +129,6 @@ static bool all_go_but(int fd, char *at, char *buf, size_t pages, size_t n)
 	return false;
 }
 
-/* Batches of other CPUs keep pages from being reclaimed, for a moment. */
-static bool page_out(char *at, size_t pages)
-{
-	return wait_until(!madvise(at, pages * page_size, MADV_PAGEOUT) &&
-			  !pagemap_count(at, pages, PM_PRESENT), SOON);
-}
-
 /* ---- Advice ---- */
 
 /* Every third page is dropped; that one is zero, whoever reads. */

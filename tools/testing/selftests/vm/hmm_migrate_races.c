@@ -602,7 +602,8 @@ TEST_F(mappings, move)
 struct shared {
 	long rounds[WORKERS];
 	long stop;
-	long trouble;
+	long trouble;		/* the round, from 1, */
+	long error;		/* and what the device said, or 0: wrong data */
 };
 
 struct worker {
@@ -648,6 +649,7 @@ static bool worker_runs(void *arg)
 		if ((err && err != -ENOENT) ||
 		    !worker_sees(fd, at, buf, worker->bytes, seed, round & 2)) {
 			store(&worker->shared->trouble, round + 1);
+			store(&worker->shared->error, err);
 			return false;
 		}
 		store(rounds, ++round);
@@ -682,7 +684,8 @@ TEST_F(races, emptied_under_processes)
 	store(&shared->stop, 1);
 	for (i = 0; i < WORKERS; i++)
 		EXPECT_TRUE(finished(pids[i]));
-	EXPECT_EQ(0, load(&shared->trouble));
+	EXPECT_EQ(0, load(&shared->trouble))
+		TH_LOG("error %ld", load(&shared->error));
 }
 
 /* ---- Killed, and released at the same time ---- */

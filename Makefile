@@ -4,11 +4,11 @@
 # the rest. The work is done by harness/.
 
 VERBS := tree config kernel demo check check-all check-debug bench test conformance programs \
-	shell gdb um users arm64 builds coverage docs lint model mutants torture fuzz selfcheck \
-	series series-check
+	shell gdb um users arm64 builds coverage docs lint model mutants torture fuzz fixes \
+	selfcheck series series-check
 
 # Handed to the harness, as in any kernel build.
-export ARCH CROSS_COMPILE KSRC TREE O V T CONFIG CPUS JOBS APPEND BUILD SEED SECONDS MACHINE
+export ARCH CROSS_COMPILE KSRC TREE O V T CONFIG CPUS JOBS APPEND BUILD SEED SECONDS MACHINE FILE SINCE
 
 help:
 	@cat harness/help.txt

@@ -7,11 +7,13 @@ counts.
 """
 
 import re
+import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import kbuild
+import links
 import style
 import tree
 import verdict as verdicts
@@ -196,21 +198,39 @@ DOC_FILES = re.compile(r"Documentation/vm/|Documentation/mm/(?:hmm|mmu_notifier)
                        r"(?:mm|linux)/(?:hmm|mmu_notifier|memremap|migrate_device)")
 
 
-def docs(settings, log):
-    """htmldocs of mm and vm: no warning may touch our files."""
-    verdict = verdicts.Verdict()
+def htmldocs(settings, name, log, *more):
+    """One directory of the documentation in HTML; the status, and the last words.
+
+    From scratch, because Sphinx says nothing of a page that it need not read again.
+    """
     obj = BUILD / "obj-docs"
+    shutil.rmtree(obj / "Documentation/output" / name, ignore_errors=True)
+    shutil.rmtree(obj / "Documentation/output/.doctrees" / name, ignore_errors=True)
     argv = ["make", "-C", settings.tree, f"O={obj}", f"-j{settings.jobs}",
-            "SPHINXDIRS=mm vm", "PYTHON3=/usr/bin/python3", "htmldocs"]
-    status, tail = run(argv, "docs", log, settings.verbose, env=kbuild.env())
+            f"SPHINXDIRS={name}", "PYTHON3=/usr/bin/python3", *more, "htmldocs"]
+    return run(argv, f"docs: {name}", log, settings.verbose, env=kbuild.env())
+
+
+def docs(settings, log):
+    """htmldocs of vm, where every warning is an error, and of mm, where it is one if
+    it is of our files; then the links."""
+    verdict = verdicts.Verdict()
+    status, tail = htmldocs(settings, "vm", log, "SPHINXOPTS=-W --keep-going")
     if status:
-        verdict.fail("docs: htmldocs", (tail.splitlines() or ["failed"])[-1])
-    warnings = [line for line in read_text(log).splitlines()
-                if re.search(r"WARNING|ERROR|warning:", line) and DOC_FILES.search(line)]
-    for name in ("mm", "vm"):
-        mine = [w for w in warnings if f"/{name}/" in w]
-        verdict_of(verdict, f"docs: {name}", mine, log)
-    rest = [w for w in warnings if "/mm/" not in w and "/vm/" not in w]
-    if rest:
-        verdict_of(verdict, "docs: others", rest, log)
+        found = [line for line in tail.splitlines()
+                 if re.search(r"WARNING|ERROR|rror:", line)]
+        verdict_of(verdict, "docs: vm", found or tail.splitlines()[-1:] or ["failed"], log)
+    else:
+        verdict.passed.append("docs: vm")
+    status, tail = htmldocs(settings, "mm", log)
+    found = [line for line in read_text(log).splitlines()
+             if re.search(r"WARNING|ERROR|warning:", line) and DOC_FILES.search(line)]
+    if status:
+        found.append((tail.splitlines() or ["failed"])[-1])
+    verdict_of(verdict, "docs: mm", found, log)
+    verdict_of(verdict, "docs: links",
+               links.dangling(BUILD / "obj-docs/Documentation/output/vm"), log)
+    texts = [REPO / p for p in ours(".rst")] + [REPO / "README.md"]
+    verdict_of(verdict, "docs: files named", links.lost_files(texts, (settings.tree, REPO)),
+               log)
     return verdict

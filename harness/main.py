@@ -130,6 +130,12 @@ def verb_model(settings):
     return check.run_phases(settings, ["model"])
 
 
+def verb_fixes(_settings):
+    """Needs no kernel tree."""
+    import fixes
+    return fixes.verb_fixes()
+
+
 def single(name):
     """A verb that is one phase of 'make check'."""
     def verb(settings):
@@ -146,7 +152,8 @@ VERBS = {
     "check-debug": verb_check_debug,
     "bench": verb_bench, "model": verb_model,
     "torture": verb_torture, "fuzz": verb_fuzz, "programs": verb_programs,
-    "mutants": verb_mutants, "series": verb_series, "series-check": verb_series_check,
+    "mutants": verb_mutants, "fixes": verb_fixes,
+    "series": verb_series, "series-check": verb_series_check,
     "um": single("um"), "users": single("users"), "docs": single("docs"),
     "lint": single("lint"), "builds": single("builds"),
     "arm64": single("arm64"),

@@ -31,7 +31,7 @@ ROOMS = (
     (r"(lib|samples)/", (*GROUND[:1], "linux/memremap.h", "linux/hmm.h",
                          "linux/hmm_mirror.h", "linux/hmm-dma.h", "linux/hmm_devmem.h",
                          "linux/migrate.h", "linux/migrate_device.h", "test_hmm.h",
-                         "test_hmm_uapi.h", "test_hmm_dma_uapi.h")),
+                         "test_hmm_uapi.h", "test_hmm_dma_uapi.h", "hmm_manual.h")),
 )
 # Headers that have a floor; any other may be included by all.
 HOUSE = re.compile(r"^#include [<\"]((?:linux/|trace/events/)?(?:mmu_notifier|memremap|"

@@ -4,7 +4,7 @@
 
 /*
  * Memory of a device, as a driver has it after one call: an unused physical range,
- * its struct pages, and a free list. See Documentation/vm/hmm_devmem.rst.
+ * its struct pages, and a free list. See Documentation/vm/device-memory.rst.
  */
 
 #include <linux/container_of.h>

@@ -4,7 +4,7 @@
 
 /*
  * Memory that has struct pages but is no memory of the page allocator: it belongs
- * to a device. See Documentation/vm/memremap.rst and mm/memremap.c.
+ * to a device. See Documentation/vm/device-memory.rst and mm/memremap.c.
  *
  * linux/mm.h includes this file, so nothing of what that one declares may be used
  * here.

@@ -9,7 +9,7 @@
  * Another device has other callbacks 1 to 3, and does something else with its table
  * than sample_invert(). The device is played by whoever writes the command; a worker
  * of the driver's would have a reference on the mirror. See
- * Documentation/vm/hmm_mirror.rst.
+ * Documentation/vm/driver-guide.rst.
  */
 #include <linux/fs.h>
 #include <linux/highmem.h>

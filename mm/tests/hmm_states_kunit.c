@@ -886,8 +886,8 @@ static void states_sparse_killed(struct kunit *test)
 	int ret, i;
 
 	KUNIT_ASSERT_NOT_NULL(test, s);
-	if (IS_ENABLED(CONFIG_UML))
-		kunit_skip(test, "timers of User Mode Linux come at any time");
+	if (IS_ENABLED(CONFIG_UML) || IS_ENABLED(CONFIG_PREEMPT_RT))
+		kunit_skip(test, "timers of this kernel come at any time");
 	sparse_setup(t, s);
 	whole = sparse_call(s, &ret);
 	KUNIT_EXPECT_EQ(test, ret, 0);

@@ -70,10 +70,13 @@ int dev_poke(int fd, void *addr, long word);
 extern size_t page_size;
 extern size_t pmd_size;		/* 0 without transparent huge pages */
 
-/* No huge pages here, please; a kernel without any refuses to hear of it. */
+/*
+ * No huge pages here, please; a kernel without any refuses to hear of it. Either way it
+ * is a VMA of its own then: what lies beside it is not like it.
+ */
 static inline int no_huge_pages(void *at, size_t len)
 {
-	return pmd_size ? madvise(at, len, MADV_NOHUGEPAGE) : 0;
+	return madvise(at, len, pmd_size ? MADV_NOHUGEPAGE : MADV_DONTDUMP);
 }
 
 /* Different for every word, page and seed; never 0 for a seed that is not. */

@@ -6,6 +6,7 @@ They run on the files as they lie in the tree, and only what they say of ours
 counts.
 """
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -17,7 +18,8 @@ import links
 import style
 import tree
 import verdict as verdicts
-from common import BUILD, HARNESS, REPO, Heartbeat, have, read_text, run
+from common import (BUILD, HARNESS, REPO, STATE, Heartbeat, have, load_json, read_text,
+                    run, save_json)
 
 # Said of every new file; MAINTAINERS is merged rather than patched.
 IGNORED = "FILE_PATH_CHANGES"
@@ -79,16 +81,43 @@ def shellcheck(path):
     return done.stdout.splitlines()
 
 
-def coccinelle(settings, script, paths):
+class Clean:
+    """Files that a semantic patch had nothing to say of, by the content of both. All
+    of them take minutes; a warm run asks only about what has changed."""
+
+    def __init__(self, path):
+        self.path = path
+        self.known = set(load_json(path, []))
+        self.now = set()
+
+    def keys(self, script, sources):
+        """{path: key} of sources, {path: text}."""
+        return {path: hashlib.sha256(f"{script}\0{path}\0{text}".encode()).hexdigest()
+                for path, text in sources.items()}
+
+    def save(self):
+        save_json(self.path, sorted(self.now))
+
+
+def coccinelle(settings, script, sources, clean):
     """What one of the kernel's semantic patches says of our files, all at once."""
-    options = re.findall(r"^// Options: *(.*)$", read_text(script), re.M)
-    done = subprocess.run(["spatch", "-D", "report", "--no-show-diff", "--very-quiet",
-                           "--cocci-file", script, *" ".join(options).split(), *paths],
-                          cwd=settings.tree, capture_output=True, text=True, check=False)
-    if done.returncode:
-        return [f"{script.name}: spatch failed: {done.stderr.strip()[-200:]}"]
-    return [line for line in done.stdout.splitlines()
-            if re.match(r"\S+:\d+:\d+-\d+: ", line)]
+    text = read_text(script)
+    keys = clean.keys(text, sources)
+    left = [path for path, key in keys.items() if key not in clean.known]
+    said = []
+    if left:
+        options = " ".join(re.findall(r"^// Options: *(.*)$", text, re.M)).split()
+        done = subprocess.run(["spatch", "-D", "report", "--no-show-diff", "--very-quiet",
+                               "--cocci-file", script, *options, *left],
+                              cwd=settings.tree, capture_output=True, text=True,
+                              check=False)
+        if done.returncode:
+            return [f"{script.name}: spatch failed: {done.stderr.strip()[-200:]}"]
+        said = [line for line in done.stdout.splitlines()
+                if re.match(r"\S+:\d+:\d+-\d+: ", line)]
+    bad = {line.split(":")[0] for line in said}
+    clean.now.update(key for path, key in keys.items() if path not in bad)
+    return said
 
 
 def semantic_patches(settings):
@@ -113,15 +142,15 @@ def floors(_settings):
             for said in style.upwards(path, source)]
 
 
-def by_tool(settings):
+def by_tool(settings, clean):
     """(name, the tool that it needs, what to call) of what is not file by file."""
-    sources = [p for p in kernel_sources() if p.endswith(".c")]
+    sources = style.read(settings.tree, [p for p in kernel_sources() if p.endswith(".c")])
     yield "length of functions", None, (lengths, (settings,))
     yield "floors of the house", None, (floors, (settings,))
     yield "flake8", "flake8", (python, (settings,))
     for script in semantic_patches(settings):
         yield (f"coccinelle: {script.stem}", "spatch",
-               (coccinelle, (settings, script, sources)))
+               (coccinelle, (settings, script, sources, clean)))
 
 
 def shell_scripts():
@@ -133,11 +162,12 @@ def shell_scripts():
 def everything(settings, log):
     """All but sparse, which needs a configured tree."""
     verdict = verdicts.Verdict()
+    clean = Clean(STATE / "coccinelle-clean.json")
     jobs = [(f"checkpatch: {p}", checkpatch, (settings, p)) for p in ours(".c", ".h")]
     jobs += [(f"kernel-doc: {p}", kernel_doc, (settings, p)) for p in kernel_sources()]
     several = [(f"shellcheck: {Path(path).relative_to(REPO)}", "shellcheck",
                 (shellcheck, (path,))) for path in shell_scripts()]
-    for name, tool, call in [*several, *by_tool(settings)]:
+    for name, tool, call in [*several, *by_tool(settings, clean)]:
         if tool and not have(tool):
             verdict.skipped.append((name, f"{tool} is not installed"))
         else:
@@ -150,6 +180,7 @@ def everything(settings, log):
                 heart.beat(name)
                 wait([job], timeout=1)
             verdict_of(verdict, name, job.result(), log)
+    clean.save()
     for litter in settings.tree.glob(".checkpatch-camelcase.*"):
         litter.unlink()
     return verdict

@@ -56,15 +56,19 @@ static bool dm_found(unsigned long pfn)
 	return pgmap;
 }
 
+static bool dm_is_dying_now(struct dm *dm)
+{
+	/* To look from outside, while it is set, is nobody's business but a test's */
+	return data_race(percpu_ref_is_dying(&dm->pgmap->ref));
+}
+
 static bool dm_is_dying(struct dm *dm)
 {
 	unsigned long limit = jiffies + TEST_LIMIT;
 
-	/* To look from outside, while it is set, is nobody's business but a test's */
-	while (!data_race(percpu_ref_is_dying(&dm->pgmap->ref)) &&
-	       time_before(jiffies, limit))
+	while (!dm_is_dying_now(dm) && time_before(jiffies, limit))
 		cond_resched();
-	return data_race(percpu_ref_is_dying(&dm->pgmap->ref));
+	return dm_is_dying_now(dm);
 }
 
 /* Removal has begun, and goes on until the caller joins it */

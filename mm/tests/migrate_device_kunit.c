@@ -1226,7 +1226,7 @@ static void md_test_evict_referenced(struct kunit *test)
 	md_evict(t, t->src, MD_PAGES);
 	KUNIT_EXPECT_TRUE(test, md_on_device(t, 0));
 	KUNIT_EXPECT_FALSE(test, PageLocked(page));
-	/* That of its entry and ours; for more the device would be waited for for ever */
+	/* That of its entry and ours; more would keep the device from going */
 	KUNIT_EXPECT_EQ(test, page_count(page), 2);
 	while (page_count(page) > 1)
 		put_page(page);

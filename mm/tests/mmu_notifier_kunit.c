@@ -696,6 +696,7 @@ static bool t_ini_invalidate(struct mmu_interval_notifier *ini,
 	t_log(s->e, 'i', s->id);
 	t_gate_pass(&s->gate, blockable);
 	scoped_guard(spinlock, &s->e->lock) {
+		/* As above */
 		s->seen = data_race(*range);
 		s->cur_seq = cur_seq;
 		if (!s->quiet && !s->refuse)

@@ -268,17 +268,18 @@ static bool md_invalidate(struct mmu_interval_notifier *ni,
 {
 	struct md *t = container_of(ni, struct md, ni);
 
-	guard(spinlock)(&t->lock);
+	spin_lock(&t->lock);
 	mmu_interval_set_seq(ni, cur_seq);
-	if (range->event != MMU_NOTIFY_MIGRATE) {
+	if (range->event == MMU_NOTIFY_MIGRATE) {
+		t->nr_migrate++;
+		t->nr_ownerless += !range->owner;
+		t->told_owner = range->owner;
+		t->told_start = range->start;
+		t->told_end = range->end;
+	} else {
 		t->nr_other++;
-		return true;
 	}
-	t->nr_migrate++;
-	t->nr_ownerless += !range->owner;
-	t->told_owner = range->owner;
-	t->told_start = range->start;
-	t->told_end = range->end;
+	spin_unlock(&t->lock);
 	return true;
 }
 

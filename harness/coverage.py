@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """'make coverage': which lines and branches of our core the tests run through.
 
-A kernel with gcov in our files alone runs all KUnit suites and self tests, and the
-older tests with both drivers. What each boot counted comes out on the results' serial
+A kernel with gcov in our files alone runs all KUnit suites and self tests, those of DMA
+behind an IOMMU once more, and the older tests with both drivers. What each boot counted comes out on the results' serial
 line; gcovr adds it up, writes the pages, and the limits below are checked."""
 
 import base64
@@ -63,6 +63,7 @@ def tracefile(settings, title, results):
 
 def boots(settings):
     yield runs.test_boot(settings, CONFIG, settings.cpus)
+    yield runs.test_boot(settings, CONFIG, 2, "hmm_dma", ["hmm_dma"], "iommu")
     for driver in runs.DRIVERS:
         yield runs.conformance_boot(settings, CONFIG, 2, driver)
 

@@ -3513,6 +3513,50 @@ static void hmm_test_keep_flags(struct kunit *test)
 }
 
 #ifdef CONFIG_TRANSPARENT_HUGEPAGE
+/* Pages @from to @to as extents, held against the array of all of them */
+static void hmm_thp_extents(struct hmm_test *t, const unsigned long *want,
+			    unsigned long from, unsigned long to, unsigned long least)
+{
+	struct hmm_range range = hmm_test_range(t, hmm_test_at(from), to - from, 0);
+	unsigned long i, k, page = from;
+	struct hmm_extent ext[8];
+
+	range.extents = ext;
+	range.max_extents = ARRAY_SIZE(ext);
+	KUNIT_ASSERT_EQ(t->test, hmm_once(t, &range), 0);
+	/* As many as follow each other in memory are one */
+	KUNIT_EXPECT_GE(t->test, range.nr_extents, least);
+	for (i = 0; i < range.nr_extents; i++) {
+		KUNIT_EXPECT_EQ(t->test, ext[i].start, hmm_test_at(page));
+		for (k = 0; k < ext[i].npages && page < to; k++, page++) {
+			KUNIT_EXPECT_EQ_MSG(t->test, ext[i].pfn + k,
+					    want[page] & ~HMM_PFN_FLAGS, "%lu", page);
+			KUNIT_EXPECT_EQ_MSG(t->test, ext[i].flags,
+					    hmm_mix_flags(0, want[page]), "%lu", page);
+		}
+		KUNIT_ASSERT_EQ(t->test, k, ext[i].npages);
+	}
+	KUNIT_EXPECT_EQ(t->test, page, to);
+}
+
+/* Whole huge pages are taken by their entries; the third can only be read */
+static void hmm_test_thp_extents(struct kunit *test)
+{
+	unsigned long h = HMM_TEST_NTHP, *want;
+	struct hmm_test *t = test->priv;
+
+	map_thp(t, 4 * h);
+	mk_thp_readonly(t, hmm_test_at(2 * h));
+	want = kunit_kmalloc_array(test, 4 * h, sizeof(*want), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, want);
+	KUNIT_EXPECT_EQ(test, hmm_call(t, HMM_TEST_BASE, 4 * h, 0), 0);
+	memcpy(want, t->pfns, 4 * h * sizeof(*want));
+	hmm_thp_extents(t, want, 0, 4 * h, 3);
+	hmm_thp_extents(t, want, 1, 4 * h - 1, 3);
+	hmm_thp_extents(t, want, h, 2 * h, 1);
+	hmm_thp_extents(t, want, 2 * h - 1, 3 * h + 1, 3);
+}
+
 /* The largest aligned block of alike pages around page @i that is inside */
 static unsigned int hmm_ref_order(struct hmm_test *t, unsigned long first,
 				  unsigned long n, unsigned long i)
@@ -3921,6 +3965,7 @@ static struct kunit_case hmm_output_cases[] = {
 	KUNIT_CASE(hmm_test_keep_flags),
 #ifdef CONFIG_TRANSPARENT_HUGEPAGE
 	KUNIT_CASE(hmm_test_folio_order),
+	KUNIT_CASE(hmm_test_thp_extents),
 #endif
 	{}
 };

@@ -2,8 +2,9 @@
 """'make coverage': which lines and branches of our core the tests run through.
 
 A kernel with gcov in our files alone runs all KUnit suites and self tests, those of DMA
-behind an IOMMU once more, and the older tests with both drivers. What each boot counted comes out on the results' serial
-line; gcovr adds it up, writes the pages, and the limits below are checked."""
+behind an IOMMU once more, and the older tests with both drivers. What each boot counted
+comes out on the results' serial line; gcovr adds it up, writes the pages, and the
+limits below are checked."""
 
 import base64
 import json

@@ -87,8 +87,13 @@ def host_arch():
     return {"aarch64": "arm64"}.get(machine, machine)
 
 
+# Who turns sys.stdout away holds it, so that no other thread's words are lost.
+STDOUT = threading.RLock()
+
+
 def say(text=""):
-    print(text, flush=True)
+    with STDOUT:
+        print(text, flush=True)
 
 
 def read_text(path):

@@ -15,7 +15,7 @@ import re
 import sys
 from dataclasses import dataclass, field
 
-from common import HANG, OK, SPLAT, TEST_FAILED, read_text
+from common import HANG, OK, SPLAT, STDOUT, TEST_FAILED, read_text
 
 GUEST = "hmm-guest: "
 TIMESTAMP = re.compile(r"^(?:<\d+>)?\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?", re.M)
@@ -131,10 +131,11 @@ def parser(tree):
 
 def parse_ktap(tree, text):
     """(root test, the parser's complaints)."""
-    module, quiet = parser(tree)
-    with contextlib.redirect_stdout(io.StringIO()):
-        root = module.parse_run_tests(text.splitlines())
-    said = quiet._output.getvalue()     # pylint: disable=protected-access
+    with STDOUT:
+        module, quiet = parser(tree)
+        with contextlib.redirect_stdout(io.StringIO()):
+            root = module.parse_run_tests(text.splitlines())
+        said = quiet._output.getvalue()     # pylint: disable=protected-access
     return root, re.findall(r"\[ERROR\] Test: (.*)", said)
 
 

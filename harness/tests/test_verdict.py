@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import unittest
+from concurrent import futures
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -111,6 +112,15 @@ static struct kunit_suite suite = {
             dot.write_text("CONFIG_A=y\n# CONFIG_B is not set\n")
             self.assertEqual(verdicts.absent_kunit(Path(where), dot),
                              {"suite.b": "CONFIG_B"})
+
+    def test_two_threads_that_parse_leave_stdout_alone(self):
+        text = "TAP version 13\n1..1\n" + "# a\n" * 200 + "ok 1 a\n"
+        before = sys.stdout
+        with futures.ThreadPoolExecutor(8) as pool:
+            roots = list(pool.map(lambda _: verdicts.parse_ktap(TREE, text), range(1000)))
+        after, sys.stdout = sys.stdout, before
+        self.assertIs(after, before)
+        self.assertTrue(all(errors == [] for _, errors in roots))
 
     def test_only_data_races_of_ours_count_where_ours_are_known(self):
         ours = {"hmm_range_fault", "remap_table"}

@@ -974,33 +974,34 @@ static void collide_and_want_memory(struct m_dev *d)
 	collide_unlocked(d, 2);
 }
 
+/* One fault, and how often it was mapped and refilled */
+static void m_fault_counted(struct kunit *test, struct m_dev *d, unsigned int mapped,
+			    unsigned int refilled)
+{
+	d->mapped = 0;
+	d->refilled = 0;
+	KUNIT_EXPECT_EQ(test, m_fault(d, 0, 1), 0);
+	KUNIT_EXPECT_EQ(test, d->mapped, mapped);
+	KUNIT_EXPECT_EQ(test, d->refilled, refilled);
+}
+
 static void map_wants_memory(struct kunit *test)
 {
 	struct m_dev *d = m_mirror(test, 0, 1);
 
 	m_map(test, 0, 1);
 	d->again = 3;
-	KUNIT_EXPECT_EQ(test, m_fault(d, 0, 1), 0);
-	KUNIT_EXPECT_EQ(test, d->mapped, 4);
-	KUNIT_EXPECT_EQ(test, d->refilled, 3);
+	m_fault_counted(test, d, 4, 3);
 	KUNIT_EXPECT_EQ(test, d->seq, d->seq_before);
 
 	/* -EAGAIN, refill, collision: begin anew; 0 */
-	d->mapped = 0;
-	d->refilled = 0;
 	d->in_map = collide_and_map;
-	KUNIT_EXPECT_EQ(test, m_fault(d, 0, 1), 0);
-	KUNIT_EXPECT_EQ(test, d->mapped, 2);
-	KUNIT_EXPECT_EQ(test, d->refilled, 1);
+	m_fault_counted(test, d, 2, 1);
 	KUNIT_EXPECT_NE(test, d->seq, d->seq_before);
 
 	/* -EAGAIN, refill, collision: begin anew; -EAGAIN, refill, 0 */
-	d->mapped = 0;
-	d->refilled = 0;
 	d->in_map = collide_and_want_memory;
-	KUNIT_EXPECT_EQ(test, m_fault(d, 0, 1), 0);
-	KUNIT_EXPECT_EQ(test, d->mapped, 3);
-	KUNIT_EXPECT_EQ(test, d->refilled, 2);
+	m_fault_counted(test, d, 3, 2);
 
 	d->again = 1;
 	d->refill_error = -ENOMEM;

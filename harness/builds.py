@@ -106,13 +106,18 @@ def sizes(vmlinux):
     return tuple(int(n) for n in done.stdout.splitlines()[1].split()[:3])
 
 
+def stock(settings):
+    """Settings of a tree that has nothing of ours."""
+    there = copy.copy(settings)
+    there.tree = BUILD / "linux-base"
+    tree.ensure_tree(there, kind=tree.Pristine)
+    return there
+
+
 def size_of_nothing(settings, verdict):
     """With all of it switched off, a kernel is as large as if we did not exist."""
-    stock = copy.copy(settings)
-    stock.tree = BUILD / "linux-stock"
-    tree.ensure_tree(stock, kind=tree.Baseline)
     found = {}
-    for name, source in (("stock", stock), ("ours", settings)):
+    for name, source in (("stock", stock(settings)), ("ours", settings)):
         there = place(source, "nothing", f"obj-nothing-{name}")
         log = log_for(f"builds-nothing-{name}")
         configs.ensure_config(there, "nothing", log)

@@ -19,6 +19,7 @@ import arm64
 import builds
 import config as configs
 import coverage
+import debian
 import fuzz
 import kbuild
 import lint
@@ -270,6 +271,7 @@ PHASES = {
     "users": Phase(phase_users),
     "arm64": Phase(arm64.phase_arm64),
     "builds": Phase(builds.phase_builds),
+    "debian": Phase(debian.phase_debian, again="make builds"),
 }
 
 # The verb 'make check-debug': every detector that 'make check' has no time for.
@@ -378,6 +380,5 @@ def debug(settings):
 
 def only(settings, name):
     names = ["tree", name]
-    if name == "lint":
-        names += ["kernel(plain)", "sparse"]
+    names += {"lint": ["kernel(plain)", "sparse"], "builds": ["debian"]}.get(name, [])
     return run_phases(settings, names)

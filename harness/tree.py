@@ -311,6 +311,13 @@ class Baseline(Overlay):
         self.collect_patches(self.PATCHES)
 
 
+class Pristine(Overlay):
+    """The base, and nothing of ours."""
+
+    def collect(self):
+        pass
+
+
 def state_dir(tree):
     return STATE / ("tree-" + hashlib.sha256(str(tree).encode()).hexdigest()[:12])
 

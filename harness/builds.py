@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """'make builds': the kernels that nobody boots here. A small kernel with all of ours,
 the same without each of the options that it knows, on 32 bits, and by clang; each of
-our headers alone in each of them; our files with W=1, by both compilers; and the
-smallest kernel, which must be no larger than stock's. A warning is an error
+our headers alone in each of them; and the smallest kernel, which must be no larger than
+stock's. A warning is an error
 (CONFIG_WERROR)."""
 
 import copy
@@ -61,34 +61,13 @@ def complaint(what, status, tail, log):
     return None
 
 
-def warned(text, ours):
-    """Lines that warn of our files. Core's headers have some of W=1 as well."""
-    return [line for line in text.splitlines()
-            if (found := re.match(r"(?:\S*?/)?((?:mm|lib|include|samples)/\S+?):\d+:.*warning: ",
-                                  line)) and found[1] in ours]
-
-
-def pedantic(settings, config, log, more):
-    """What W=1 says of our files, as complaint() does."""
-    ours = tree.overlay_files(REPO)
-    objects = [str(Path(name).with_suffix(".o")) for name in ours if name.endswith(".c")
-               and (settings.obj(config) / name).with_suffix(".o").is_file()]
-    at = log.stat().st_size
-    status, tail = run(kbuild.argv(settings, config, objects, "W=1", "KCFLAGS=-Wno-error",
-                                   *more),
-                       f"W=1({config})", log, settings.verbose, env=kbuild.env())
-    found = warned(read_text(log)[at:], ours)
-    return complaint("W=1", status, "\n".join(found) if found or not status else tail, log)
-
-
 def one(settings, config, log, *more):
     """Why one kernel does not build without a warning, or None."""
     configs.ensure_config(settings, config, log)
     done = run(kbuild.argv(settings, config, ["vmlinux"], *more), f"build({config})", log,
                settings.verbose, env=kbuild.env())
     return (complaint("vmlinux", *done, log)
-            or complaint("headers", *headers_alone(settings, config, log, more), log)
-            or (pedantic(settings, config, log, more) if config == "small" else None))
+            or complaint("headers", *headers_alone(settings, config, log, more), log))
 
 
 def kernels(settings):

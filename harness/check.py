@@ -25,6 +25,7 @@ import kbuild
 import lint
 import model
 import mutants
+import pedantic
 import programs
 import runs
 import torture
@@ -242,6 +243,7 @@ PHASES = {
     "tree": Phase(phase_tree, always=True),
     "selfcheck": Phase(phase_selfcheck, always=True),
     "lint": Phase(phase_lint, always=True),
+    "W=1": Phase(pedantic.phase_pedantic, again="make lint", always=True),
     "model": Phase(model.phase_model, always=True),
     "torture": Phase(torture.phase_torture, always=True),
     "kernel(plain)": kernel("plain", always=True),
@@ -380,5 +382,5 @@ def debug(settings):
 
 def only(settings, name):
     names = ["tree", name]
-    names += {"lint": ["kernel(plain)", "sparse"], "builds": ["debian"]}.get(name, [])
+    names += {"lint": ["W=1", "kernel(plain)", "sparse"], "builds": ["debian"]}.get(name, [])
     return run_phases(settings, names)

@@ -24,6 +24,7 @@ CONFIGS = {
     "bench": ("tinyconfig", ["plain", "@arch", "bench"]),
     "stock": ("tinyconfig", ["plain", "@arch", "bench"]),
     "small": ("tinyconfig", ["builds/small"]),
+    "warnings": ("tinyconfig", ["builds/small", "builds/warnings"]),
     "no-mmu-notifier": ("tinyconfig", ["builds/small", "builds/no-mmu-notifier"]),
     "no-hmm-mirror": ("tinyconfig", ["builds/small", "builds/no-hmm-mirror"]),
     "no-device-private": ("tinyconfig", ["builds/small", "builds/no-device-private"]),

@@ -10,6 +10,7 @@ from pathlib import Path
 import builds
 import config as configs
 import kbuild
+import pedantic
 import tree
 import verdict as verdicts
 from common import (BUILD, ENVIRONMENT, OK, REPO, TEST_FAILED, Trouble, log_for, read_text,
@@ -56,7 +57,7 @@ def compiled(there, log):
     at = log.stat().st_size
     status, tail = run(kbuild.argv(there, there.config, ["mm/"]), "debian(mm)", log,
                        there.verbose, env=kbuild.env())
-    found = builds.warned(read_text(log)[at:], tree.overlay_files(REPO))
+    found = pedantic.warned(read_text(log)[at:], tree.overlay_files(REPO))
     return builds.complaint("mm/", status, "\n".join(found) if found or not status else tail,
                             log)
 

@@ -10,12 +10,13 @@ sys.path.insert(0, str(HERE.parent))
 
 import builds       # noqa: E402
 import config as configs        # noqa: E402
+import pedantic     # noqa: E402
 from common import HARNESS, read_text       # noqa: E402
 
 
 class Builds(unittest.TestCase):
     def test_each_variant_has_a_configuration(self):
-        for name in (*builds.VARIANTS, "i386", "nothing"):
+        for name in (*builds.VARIANTS, "i386", "nothing", "warnings"):
             self.assertTrue((HARNESS / f"config/builds/{name}.config").is_file(), name)
 
     def test_each_variant_takes_something_away(self):
@@ -39,7 +40,7 @@ class Builds(unittest.TestCase):
         text = ("/k/linux/include/linux/mm.h:1:2: warning: odd [-Wfoo]\n"
                 "../linux/mm/hmm.c:3:4: warning: odd [-Wfoo]\nCC mm/hmm.o\n"
                 "mm/hmm.c:5:6: note: here\n")
-        self.assertEqual(builds.warned(text, ["mm/hmm.c"]),
+        self.assertEqual(pedantic.warned(text, ["mm/hmm.c"]),
                          ["../linux/mm/hmm.c:3:4: warning: odd [-Wfoo]"])
 
 

@@ -4,7 +4,9 @@
 A kernel with gcov in our files alone runs all KUnit suites and self tests, those of DMA
 behind an IOMMU once more, and the older tests with both drivers. What each boot counted
 comes out on the results' serial line; gcovr adds it up, writes the pages, and the
-limits below are checked."""
+limits below are checked.
+
+What no test goes through has to be in coverage.reasons, function by function, and why."""
 
 import base64
 import json
@@ -14,13 +16,15 @@ import tarfile
 from io import BytesIO
 
 import runs
+import style
 import verdict as verdicts
-from common import (BUILD, ENVIRONMENT, OK, TEST_FAILED, Trouble, have, read_text,
-                    say)
+from common import (BUILD, ENVIRONMENT, HARNESS, OK, TEST_FAILED, USAGE, Trouble, have,
+                    read_text, say)
 
 CONFIG = "gcov"
 WHERE = BUILD / "coverage"
 LINES, BRANCHES = 95.0, 85.0    # per cent, of all measured files together
+REASONS = HARNESS / "coverage.reasons"
 
 
 def counted(results):
@@ -83,6 +87,45 @@ def judge(verdict, report):
             verdict.fail(f"coverage:{what}", f"{got} %, less than {least} %")
 
 
+def reasons(text):
+    """{(file, function): why} of lines "file function: why"."""
+    found = {}
+    for line in text.splitlines():
+        match = re.match(r"(\S+) (\w+): (\S.*)$", line)
+        if match:
+            found[match[1], match[2]] = match[3]
+        elif line and not line.startswith("#"):
+            raise Trouble(USAGE, f"{REASONS.name}: not 'file function: why': {line}")
+    return found
+
+
+def not_run(merged, source_of):
+    """{(file, function): lines} that are code and that no test went through."""
+    found = {}
+    for file in merged["files"]:
+        missed = [line["line_number"] for line in file["lines"]
+                  if not line.get("gcovr/noncode") and not line["count"]]
+        functions = list(style.spans(source_of(file["file"]))) if missed else []
+        for number in missed:
+            name = next((n for n, first, last in functions if first <= number <= last), "?")
+            found.setdefault((file["file"], name), []).append(number)
+    return found
+
+
+def explain(verdict, missed, why):
+    """Each function with lines that no test goes through needs a reason."""
+    unknown = [f"{file} {name}: {' '.join(map(str, lines))}"
+               for (file, name), lines in sorted(missed.items()) if (file, name) not in why]
+    for line in unknown:
+        say(f"    not run, and nobody says why: {line}")
+    for file, name in sorted(set(why) - set(missed)):
+        say(f"    {file} {name}: was run whole this time")
+    if unknown:
+        verdict.fail("coverage:reasons", f"{len(unknown)} functions, {unknown[0]}")
+    else:
+        verdict.passed.append("coverage:reasons")
+
+
 def phase_coverage(settings):
     if not have("gcovr"):
         raise Trouble(ENVIRONMENT, "gcovr is missing: run 'make deps-all'")
@@ -97,6 +140,9 @@ def phase_coverage(settings):
     report = json.loads(gcovr(settings, *traces, "--json-summary-pretty", "--json-summary", "-"))
     gcovr(settings, *traces, "--html-details", WHERE / "index.html")
     judge(verdict, report)
+    explain(verdict, not_run(json.loads(gcovr(settings, *traces, "--json")),
+                             lambda path: read_text(settings.tree / path)),
+            reasons(read_text(REASONS)))
     say(f"    pages: {WHERE}/index.html")
     verdict.state = "finished"
     verdict.code = TEST_FAILED if verdict.failed else OK

@@ -41,12 +41,25 @@ HOUSE = re.compile(r"^#include [<\"]((?:linux/|trace/events/)?(?:mmu_notifier|me
 FUNCTION = re.compile(r"^\w[^\n;={}]*\([^;{}]*\)[^;{}()]*\n\{\n(.*?)^\}", re.M | re.S)
 
 
-def functions(source):
-    """(name, lines between its braces) of each function, as kernel style writes them."""
+def parted(source):
+    """(name, match of FUNCTION) of each function, as kernel style writes them."""
     for match in FUNCTION.finditer(source):
         head = match[0][:match[0].index("\n{")]
         name = re.search(r"(\w+)\s*\(", head)
-        yield name[1] if name else "?", match[1].count("\n")
+        yield name[1] if name else "?", match
+
+
+def functions(source):
+    """(name, lines between its braces) of each function."""
+    for name, match in parted(source):
+        yield name, match[1].count("\n")
+
+
+def spans(source):
+    """(name, first line, last line) of each function."""
+    for name, match in parted(source):
+        yield (name, source.count("\n", 0, match.start()) + 1,
+               source.count("\n", 0, match.end()) + 1)
 
 
 def room_of(path):

@@ -64,5 +64,45 @@ class Limits(unittest.TestCase):
                          ["coverage:branches"])
 
 
+SOURCE = "int one(void)\n{\n\treturn 1;\n}\n\nint two(void)\n{\n\treturn 2;\n}\n"
+
+
+class Reasons(unittest.TestCase):
+    def missed(self, *counts):
+        """Of SOURCE's two lines of code, how often each was run."""
+        lines = [{"line_number": number, "count": count}
+                 for number, count in zip((3, 6), counts)]
+        lines.append({"line_number": 1, "count": 0, "gcovr/noncode": True})
+        return coverage.not_run({"files": [{"file": "mm/a.c", "lines": lines}]},
+                                lambda _: SOURCE)
+
+    def failed(self, missed, why):
+        verdict, out = verdicts.Verdict(), io.StringIO()
+        with contextlib.redirect_stdout(out):
+            coverage.explain(verdict, missed, why)
+        return bool(verdict.failed), out.getvalue()
+
+    def test_lines_have_the_names_of_their_functions(self):
+        self.assertEqual(self.missed(0, 0), {("mm/a.c", "one"): [3], ("mm/a.c", "two"): [6]})
+        self.assertEqual(self.missed(1, 5), {})
+
+    def test_a_line_without_a_reason_fails_and_is_named(self):
+        failed, said = self.failed(self.missed(1, 0), {("mm/a.c", "one"): "no disk"})
+        self.assertTrue(failed)
+        self.assertIn("nobody says why: mm/a.c two: 6", said)
+        self.assertIn("mm/a.c one: was run whole", said)
+
+    def test_a_reason_is_enough(self):
+        self.assertFalse(self.failed(self.missed(1, 0), {("mm/a.c", "two"): "no disk"})[0])
+
+    def test_the_list_is_well_formed(self):
+        found = coverage.reasons(coverage.read_text(coverage.REASONS))
+        for path, name in found:
+            source = coverage.read_text(coverage.HARNESS.parent / path)
+            self.assertIn(name, [n for n, *_ in coverage.style.spans(source)], path)
+        with self.assertRaises(Trouble):
+            coverage.reasons("mm/hmm.c hmm_find\n")
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -33,6 +33,8 @@
 #include <linux/sizes.h>
 #include <linux/swiotlb.h>
 
+#include "warnings.h"
+
 #define DMA_TEST_BASE		0x40000000UL
 #define DMA_TEST_OFFSET		BIT_ULL(45)
 #define DMA_TEST_ORDER		6
@@ -754,6 +756,27 @@ static void dma_forced_bounce_refused(struct kunit *test)
 #endif
 }
 
+/* A driver that leaves something mapped is told so, and its pages are let go. */
+static void dma_free_unmaps(struct kunit *test)
+{
+	struct dma_test *t = test->priv;
+
+	KUNIT_EXPECT_EQ(test, dma_map(t, 0, 8, REQ_WRITE), 8);
+	KUNIT_EXPECT_EQ(test, dma_map(t, 24, 4, REQ_READ), 4);
+	KUNIT_EXPECT_EQ(test, t->nr_live, 2);
+	ClearPageDirty(t->pages + 1);
+	expect_warning_begin(test);
+	spin_lock(&t->lock);
+	t->allocated = false;
+	spin_unlock(&t->lock);
+	hmm_dma_map_free(t->dev, &t->map);
+	expect_warning_end(test);
+	KUNIT_EXPECT_EQ(test, t->nr_live, 0);
+	KUNIT_EXPECT_EQ(test, t->nr_wrong, 0);
+	KUNIT_EXPECT_FALSE(test, PageDirty(t->pages + 1));
+	KUNIT_EXPECT_EQ(test, t->map.nr_entries, 0);
+}
+
 /* ---- Single entries ---- */
 
 static void dma_single_entries(struct kunit *test)
@@ -962,6 +985,7 @@ static struct kunit_case dma_cases[] = {
 	KUNIT_CASE(dma_bad_arguments),
 	KUNIT_CASE(dma_alloc_refuses),
 	KUNIT_CASE(dma_forced_bounce_refused),
+	KUNIT_CASE(dma_free_unmaps),
 	KUNIT_CASE(dma_single_entries),
 	KUNIT_CASE(dma_blocks),
 	KUNIT_CASE(dma_random),

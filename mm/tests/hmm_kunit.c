@@ -3748,6 +3748,41 @@ static void hmm_test_unlocked_collides(struct kunit *test)
 	hmm_expect_ref(t, HMM_TEST_BASE, 16, "after collisions");
 }
 
+/* An invalidation that collides takes away what the driver had for an entry, too */
+static vm_fault_t hmm_collide_and_clear(struct hmm_test *t, struct vm_fault *vmf)
+{
+	if (t->arg)
+		t->pfns[2] &= ~HMM_PFN_INOUT_FLAGS;
+	return hmm_collide_twice(t, vmf);
+}
+
+/* Requests are renewed, flags that are gone are not */
+static void hmm_test_unlocked_keeps(struct kunit *test)
+{
+	const unsigned long keep = HMM_PFN_DMA_MAPPED | HMM_PFN_P2PDMA_BUS;
+	struct hmm_test *t = test->priv;
+	struct hmm_range range;
+	unsigned long i, want;
+
+	if (!keep)
+		kunit_skip(test, "entries have no such flags on 32-bit");
+	hmm_mmap_file(t, HMM_TEST_BASE, 16, MAP_SHARED);
+	hmm_touch(t, HMM_TEST_BASE, 4, true);
+	t->on_fault = hmm_collide_and_clear;
+	t->arg = 5;
+	range = hmm_test_range(t, HMM_TEST_BASE, 16, 0);
+	range.pfn_flags_mask = REQ_FW;
+	range.flags = HMM_RANGE_KEEP_FLAGS;
+	for (i = 0; i < 16; i++)
+		t->pfns[i] = (i % 3 ? 0 : REQ_F) | (i % 4 ? keep : 0);
+	KUNIT_EXPECT_EQ(test, hmm_unlocked(t, &range, 0), 0);
+	KUNIT_EXPECT_EQ(test, t->arg, 0UL);
+	for (i = 0; i < 16; i++) {
+		want = hmm_ref(t, hmm_test_at(i)) | (i % 4 && i != 2 ? keep : 0);
+		KUNIT_EXPECT_EQ_MSG(test, t->pfns[i], want, "%lu", i);
+	}
+}
+
 static void hmm_test_unlocked_times_out(struct kunit *test)
 {
 	const unsigned long limit = msecs_to_jiffies(60);
@@ -3974,6 +4009,7 @@ static struct kunit_case hmm_unlocked_cases[] = {
 	KUNIT_CASE(hmm_test_unlocked),
 	KUNIT_CASE(hmm_test_unlocked_drops),
 	KUNIT_CASE(hmm_test_unlocked_collides),
+	KUNIT_CASE(hmm_test_unlocked_keeps),
 	KUNIT_CASE(hmm_test_unlocked_times_out),
 	KUNIT_CASE(hmm_test_unlocked_waits),
 	KUNIT_CASE(hmm_test_unlocked_dying),

@@ -34,6 +34,7 @@
 #include <linux/shmem_fs.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
+#include <trace/events/mmu_notifier.h>
 
 #include "warnings.h"
 
@@ -4028,6 +4029,67 @@ static void warns_of_missing_end(struct kunit *test)
 	expect_warning_end(test);
 }
 
+/* ---- Tracepoints ---- */
+
+#ifdef CONFIG_TRACEPOINTS
+static void probe_start(void *mm, const struct mmu_notifier_range *range,
+			unsigned int hits, u64 ns, int ret)
+{
+	if (range->mm != mm)
+		return;
+	t_log(t_env, 'h', hits);
+	t_log(t_env, ret ? 'n' : 'y', 0);
+}
+
+static void probe_end(void *mm, const struct mmu_notifier_range *range, u64 ns)
+{
+	if (range->mm == mm)
+		t_log(t_env, 'c', range->start >> PAGE_SHIFT);
+}
+
+static void probe_collision(void *mm, const struct mmu_interval_notifier *ini,
+			    u64 seq)
+{
+	if (ini->mm == mm)
+		t_log(t_env, 'x', ini->interval_tree.start >> PAGE_SHIFT);
+}
+
+static void untrace(void *mm)
+{
+	unregister_trace_mmu_notifier_start(probe_start, mm);
+	unregister_trace_mmu_notifier_end(probe_end, mm);
+	unregister_trace_mmu_notifier_collision(probe_collision, mm);
+	tracepoint_synchronize_unregister();
+}
+
+/* Brackets that refused have no end; nobody is counted whom a bracket misses */
+static void brackets_traced(struct kunit *test)
+{
+	struct mm_struct *mm = t_env->mm;
+	struct t_list *l = t_register(test, 0, &start_only_ops);
+	struct t_ini *s = t_insert(test, 0, PG(1), PG(2));
+
+	KUNIT_ASSERT_EQ(test, register_trace_mmu_notifier_start(probe_start, mm), 0);
+	KUNIT_ASSERT_EQ(test, register_trace_mmu_notifier_end(probe_end, mm), 0);
+	KUNIT_ASSERT_EQ(test,
+			register_trace_mmu_notifier_collision(probe_collision, mm),
+			0);
+	KUNIT_ASSERT_EQ(test, kunit_add_action_or_reset(test, untrace, mm), 0);
+
+	t_invalidate(test, PG(1), PG(3));
+	EXPECT_LOG(test, "i0 x1 S0 h2 y0 c1 ");
+	t_invalidate(test, PG(2), PG(3));
+	EXPECT_LOG(test, "S0 h1 y0 c2 ");
+	l->refuse = -EAGAIN;
+	KUNIT_EXPECT_EQ(test, t_nonblock(test, PG(2), PG(3)), -EAGAIN);
+	EXPECT_LOG(test, "S0 h1 n0 ");
+	l->refuse = 0;
+	kunit_release_action(test, untrace, mm);
+	t_remove(test, s);
+	t_unregister(test, l);
+}
+#endif
+
 static struct kunit_case mmu_notifier_cases[] = {
 	KUNIT_CASE(list_register_unregister),
 	KUNIT_CASE(list_register_locked),
@@ -4128,6 +4190,9 @@ static struct kunit_case mmu_notifier_cases[] = {
 	KUNIT_CASE(warns_of_remove),
 	KUNIT_CASE(warns_of_unregister),
 	KUNIT_CASE(warns_of_stray_seq),
+#ifdef CONFIG_TRACEPOINTS
+	KUNIT_CASE(brackets_traced),
+#endif
 	{}
 };
 

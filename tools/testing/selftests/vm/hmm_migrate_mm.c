@@ -659,7 +659,7 @@ TEST_F(mm, pinned_for_a_moment)
 TEST_F(mm, neighbours)
 {
 	size_t huge = pmd_size / page_size, pages = huge + PAGES, i, wrong = 0;
-	char *small, *buf = buffer(2 * pmd_size), *want = buffer(2 * pmd_size);
+	char *small, *buf, *want;
 	struct mem mem;
 	struct pin one;
 
@@ -667,6 +667,8 @@ TEST_F(mm, neighbours)
 		SKIP(return, "no KSM");
 	if (!mem_map(&mem, ANON_THP, 2 * pmd_size))
 		SKIP(return, "%s", mem.why);
+	buf = buffer(2 * pmd_size);
+	want = buffer(2 * pmd_size);
 	small = mem.addr + pmd_size;
 	ASSERT_EQ(0, no_huge_pages(small, pmd_size));
 	pattern_fill(mem.addr, pages * page_size, 6);

@@ -14,7 +14,7 @@ import config as configs
 import kbuild
 import tree
 import verdict as verdicts
-from common import (BUILD, OK, REPO, TEST_FAILED, Trouble, log_for, read_text, run, say,
+from common import (BUILD, OK, REPO, TEST_FAILED, Trouble, log_for, run, say,
                     write_if_changed)
 
 # One object directory for all that differ in options alone: each variant compiles

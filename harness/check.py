@@ -132,11 +132,13 @@ def phase_quick(settings):
     return verdict
 
 
-def phase_iommu(settings):
-    """DMA once more, through an IOMMU."""
-    verdict, this = runs.test_boot(settings, "plain", 2, "hmm_dma", ["hmm_dma"], "iommu")
-    verdict.run = this
-    return verdict
+def phase_dma(machine):
+    """DMA once more, on another machine."""
+    def phase(settings):
+        verdict, this = runs.test_boot(settings, "plain", 2, "hmm_dma", ["hmm_dma"], machine)
+        verdict.run = this
+        return verdict
+    return phase
 
 
 def phase_conformance(driver):
@@ -259,7 +261,8 @@ PHASES = {
     "boot(debug, quick)": Phase(phase_quick, "kernel(debug)", always=True, lane=2),
     "fuzz": Phase(fuzz.phase_fuzz, "kernel(debug)", always=True, lane=2),
     "boot(plain, 2 CPUs)": boot("plain", 2, 1),
-    "boot(plain, IOMMU)": Phase(phase_iommu, "kernel(plain)", lane=1),
+    "boot(plain, IOMMU)": Phase(phase_dma("iommu"), "kernel(plain)", lane=1),
+    "boot(plain, switch)": Phase(phase_dma("switch"), "kernel(plain)", lane=1),
     "programs": Phase(programs.phase_programs, "kernel(plain)", lane=1),
     "boot(rt, 4 CPUs)": boot("rt", 4, 1),
     "boot(debug, 2 CPUs)": boot("debug", 2, 2),

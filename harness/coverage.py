@@ -2,9 +2,9 @@
 """'make coverage': which lines and branches of our core the tests run through.
 
 A kernel with gcov in our files alone runs all KUnit suites and self tests, those of DMA
-behind an IOMMU once more, and the older tests with both drivers. What each boot counted
-comes out on the results' serial line; gcovr adds it up, writes the pages, and the
-limits below are checked.
+behind an IOMMU and behind a switch once more, and the older tests with both drivers.
+What each boot counted comes out on the results' serial line; gcovr adds it up, writes
+the pages, and the limits below are checked.
 
 What no test goes through has to be in coverage.reasons, function by function, and why."""
 
@@ -68,7 +68,8 @@ def tracefile(settings, title, results):
 
 def boots(settings):
     yield runs.test_boot(settings, CONFIG, settings.cpus)
-    yield runs.test_boot(settings, CONFIG, 2, "hmm_dma", ["hmm_dma"], "iommu")
+    for machine in ("iommu", "switch"):
+        yield runs.test_boot(settings, CONFIG, 2, "hmm_dma", ["hmm_dma"], machine)
     for driver in runs.DRIVERS:
         yield runs.conformance_boot(settings, CONFIG, 2, driver)
 

@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from common import (ENVIRONMENT, HARNESS, STATE, Heartbeat, Trouble, child, have,
@@ -36,19 +37,40 @@ HUGE_PAGES = "hugepagesz=2M hugepages=32"
 GIANT_PAGES = "hugepagesz=1G hugepages=1:2"
 
 # A PCI device that does DMA, to any address, for the tests that want a real one.
-EDU = "edu,dma_mask=0xffffffffffffffff"
+EDU = "edu,dma_mask=0xffffffffffffffff{at}"
 # An NVMe controller with memory of its own that other devices may use. What is behind
 # it reads as zeroes, and no faster than 1 MiB a second: that a test can look on.
 NVME = ["-drive", "if=none,id=nvme,driver=null-co,size=256M,read-zeroes=on,"
         "throttling.bps-total=1048576",
-        "-device", "nvme,serial=hmm,drive=nvme,cmb_size_mb=64"]
+        "-device", "nvme,serial=hmm,drive=nvme,cmb_size_mb=64{at}"]
 
-# The machines, and what each adds to the kernel's command line. The second has an
-# IOMMU between its devices and memory.
+# A PCIe switch with two ports: devices behind it reach one another by themselves.
+SWITCH = [word for device in ("pcie-root-port,id=root", "x3130-upstream,id=up,bus=root",
+                              "xio3130-downstream,id=port0,bus=up,chassis=1",
+                              "xio3130-downstream,id=port1,bus=up,chassis=2")
+          for word in ("-device", device)]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What QEMU is told, what the kernel is, and where those two devices are."""
+
+    words: list
+    append: tuple = ()
+    edu: str = ""
+    nvme: str = ""
+
+    def devices(self):
+        return [*self.words, "-device", EDU.format(at=self.edu),
+                *(word.format(at=self.nvme) for word in NVME)]
+
+
+# The second has an IOMMU between its devices and memory, the third a switch.
 MACHINES = {
-    "pc": (["-M", "pc"], []),
-    "iommu": (["-M", "q35,kernel-irqchip=split", "-device", "intel-iommu"],
-              ["intel_iommu=on"]),
+    "pc": Machine(["-M", "pc"]),
+    "iommu": Machine(["-M", "q35,kernel-irqchip=split", "-device", "intel-iommu"],
+                     ("intel_iommu=on",)),
+    "switch": Machine(["-M", "q35", *SWITCH], edu=",bus=port0", nvme=",bus=port1"),
 }
 
 # A virtual CPU may wait for a real one; a lock-up lasts longer than that.
@@ -145,7 +167,7 @@ def selftest_seconds(accel, config):
 def cmdline(words, config, machine="pc", quick=False):
     """The kernel's command line; `words` say what the guest is to do."""
     common = ["console=ttyS0", "ignore_loglevel", "panic=-1", WATCHDOG, CLOCK, PMEM,
-              COHERENT, *MACHINES[machine][1]]
+              COHERENT, *MACHINES[machine].append]
     common += ["hmm.giant=no", HUGE_PAGES] if quick else [GIANT_PAGES, HUGE_PAGES]
     if config == "debug" and quick:
         common.append("kmemleak=off")
@@ -167,9 +189,8 @@ def nodes(cpus):
 def command(accel, kernel, initrd, append, cpus, console, results, more=(),
             machine="pc"):
     return [QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-            *MACHINES[machine][0], *ACCELERATORS[accel][0], "-m", MEMORY, "-smp",
-            f"{cpus},sockets={cpus},cores=1,threads=1",
-            *nodes(cpus), "-device", EDU, *NVME,
+            *MACHINES[machine].devices(), *ACCELERATORS[accel][0], "-m", MEMORY, "-smp",
+            f"{cpus},sockets={cpus},cores=1,threads=1", *nodes(cpus),
             "-kernel", str(kernel), "-initrd", str(initrd), "-append", append,
             "-serial", console, "-serial", results, *more]
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Shared by the tests of device memory; devmem.h has the words. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -114,6 +116,46 @@ bool find_spare_pmem(struct bond *bond, char *disk, size_t size)
 			return true;
 	}
 	return false;
+}
+
+/* ---- Peer-to-peer memory ---- */
+
+const char *p2p_path(const struct bond *bond, const char *file)
+{
+	static char path[256];
+
+	snprintf(path, sizeof(path), PCI_DEVICES "/%s/p2pmem/%s", bond->device, file);
+	return path;
+}
+
+long p2p_available(const struct bond *bond)
+{
+	return read_number(p2p_path(bond, "available"));
+}
+
+bool find_p2p(struct bond *bond)
+{
+	DIR *dir = opendir(PCI_DEVICES);
+	struct dirent *entry;
+	bool found = false;
+
+	snprintf(bond->driver, sizeof(bond->driver), "/sys/bus/pci/drivers/nvme");
+	while (dir && !found && (entry = readdir(dir))) {
+		snprintf(bond->device, sizeof(bond->device), "%.60s", entry->d_name);
+		found = bond_holds(bond) && p2p_available(bond) > 0;
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
+char *p2p_map(const struct bond *bond, size_t len)
+{
+	int fd = open(p2p_path(bond, "allocate"), O_RDWR | O_CLOEXEC);
+	char *at = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	close(fd);
+	return at;
 }
 
 /* ---- Tasks ---- */

@@ -37,6 +37,19 @@ uint64_t device_dax_number(const struct bond *bond, const char *file);
 /* Persistent memory as a block device that nobody uses, say "pmem3". */
 bool find_spare_pmem(struct bond *bond, char *disk, size_t size);
 
+/* ---- Peer-to-peer memory ---- */
+
+#define PCI_DEVICES	"/sys/bus/pci/devices"
+
+/* The NVMe controller that has some of it. */
+bool find_p2p(struct bond *bond);
+/* A file of it in sysfs, until the next call. */
+const char *p2p_path(const struct bond *bond, const char *file);
+/* How much of it nobody has, in bytes. */
+long p2p_available(const struct bond *bond);
+/* A mapping of so many bytes of it, or MAP_FAILED. */
+char *p2p_map(const struct bond *bond, size_t len);
+
 /* ---- Tasks ---- */
 
 /*

@@ -24,7 +24,6 @@
 #undef TEST_TIMEOUT_DEFAULT
 #define TEST_TIMEOUT_DEFAULT DEV_TIMEOUT
 
-#define PCI_DEVICES	"/sys/bus/pci/devices"
 #define PIECE		(1024UL << 10)
 #define ROUNDS		5
 
@@ -34,35 +33,6 @@ FIXTURE(p2p)
 	struct world world;
 	long before;		/* bytes available */
 };
-
-static const char *p2p_path(const struct bond *bond, const char *file)
-{
-	static char path[256];
-
-	snprintf(path, sizeof(path), PCI_DEVICES "/%s/p2pmem/%s", bond->device, file);
-	return path;
-}
-
-static long available(const struct bond *bond)
-{
-	return read_number(p2p_path(bond, "available"));
-}
-
-static bool find_p2p(struct bond *bond)
-{
-	DIR *dir = opendir(PCI_DEVICES);
-	struct dirent *entry;
-	bool found = false;
-
-	snprintf(bond->driver, sizeof(bond->driver), "/sys/bus/pci/drivers/nvme");
-	while (dir && !found && (entry = readdir(dir))) {
-		snprintf(bond->device, sizeof(bond->device), "%.60s", entry->d_name);
-		found = bond_holds(bond) && available(bond) > 0;
-	}
-	if (dir)
-		closedir(dir);
-	return found;
-}
 
 /* The disk behind the controller, as the bus names it now; -1 while there is none */
 static int open_disk(const struct bond *bond)
@@ -80,15 +50,6 @@ static int open_disk(const struct bond *bond)
 		closedir(dir);
 	snprintf(path, sizeof(path), "/dev/nvme%dn1", number);
 	return open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
-}
-
-static char *p2p_map(const struct bond *bond, size_t len)
-{
-	int fd = open(p2p_path(bond, "allocate"), O_RDWR | O_CLOEXEC);
-	char *at = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-
-	close(fd);
-	return at;
 }
 
 static bool opens(const struct bond *bond)
@@ -113,7 +74,7 @@ FIXTURE_SETUP(p2p)
 		SKIP(return, "no NVMe controller with memory for others");
 	ASSERT_TRUE(is_settled(&self->bond));
 	world_take(&self->world);
-	self->before = available(&self->bond);
+	self->before = p2p_available(&self->bond);
 }
 
 FIXTURE_TEARDOWN(p2p)
@@ -124,8 +85,8 @@ FIXTURE_TEARDOWN(p2p)
 		return;
 	EXPECT_TRUE(bond_holds(&self->bond));
 	EXPECT_TRUE(is_settled(&self->bond));
-	EXPECT_TRUE(wait_until(available(&self->bond) == self->before, SOON))
-		TH_LOG("%ld bytes available, were %ld", available(&self->bond),
+	EXPECT_TRUE(wait_until(p2p_available(&self->bond) == self->before, SOON))
+		TH_LOG("%ld bytes available, were %ld", p2p_available(&self->bond),
 		       self->before);
 	changed = world_changed(&self->world);
 	EXPECT_EQ(NULL, changed)
@@ -146,18 +107,18 @@ TEST_F(p2p, mapped)
 	char *at = p2p_map(&self->bond, PIECE), *more;
 
 	ASSERT_NE(MAP_FAILED, at);
-	EXPECT_EQ(self->before - (long)PIECE, available(&self->bond));
+	EXPECT_EQ(self->before - (long)PIECE, p2p_available(&self->bond));
 	pattern_fill(at, PIECE, 1);
 	more = p2p_map(&self->bond, PIECE);
 	ASSERT_NE(MAP_FAILED, more);
-	EXPECT_EQ(self->before - 2 * (long)PIECE, available(&self->bond));
+	EXPECT_EQ(self->before - 2 * (long)PIECE, p2p_available(&self->bond));
 	pattern_fill(more, PIECE, 2);
 	EXPECT_EQ(-1, pattern_check(at, PIECE, 1));
 	EXPECT_EQ(-1, pattern_check(more, PIECE, 2));
 	/* A part of it goes back before the rest. */
 	ASSERT_EQ(0, munmap(at + page_size, page_size));
 	EXPECT_EQ(self->before - 2 * (long)PIECE + (long)page_size,
-		  available(&self->bond));
+		  p2p_available(&self->bond));
 	ASSERT_EQ(0, munmap(at, PIECE));
 	EXPECT_EQ(-1, pattern_check(more, PIECE, 2));
 	ASSERT_EQ(0, munmap(more, PIECE));
@@ -180,7 +141,7 @@ TEST_F(p2p, forked)
 	}
 	wait(&status);
 	EXPECT_EQ(0, status);
-	EXPECT_EQ(self->before - (long)PIECE, available(&self->bond));
+	EXPECT_EQ(self->before - (long)PIECE, p2p_available(&self->bond));
 	EXPECT_EQ(-1, pattern_check(at, PIECE, 3));
 	ASSERT_EQ(0, munmap(at, PIECE));
 }
@@ -193,7 +154,7 @@ TEST_F(p2p, used_up)
 
 	EXPECT_EQ(MAP_FAILED, p2p_map(&self->bond, left + page_size));
 	EXPECT_EQ(ENOMEM, errno);
-	EXPECT_EQ(self->before, available(&self->bond));
+	EXPECT_EQ(self->before, p2p_available(&self->bond));
 	at = p2p_map(&self->bond, left / 2 & -page_size);
 	ASSERT_NE(MAP_FAILED, at);
 	EXPECT_EQ(MAP_FAILED, p2p_map(&self->bond, left));
@@ -292,11 +253,11 @@ TEST_F(p2p, kept_by_dma)
 	ASSERT_EQ(0, pthread_create(&thread, NULL, transfers, &job));
 	ASSERT_TRUE(wait_until(is_at_work(&job), SOON));
 	ASSERT_EQ(0, munmap(job.at, job.len));
-	EXPECT_EQ(low, available(&self->bond));
+	EXPECT_EQ(low, p2p_available(&self->bond));
 	EXPECT_EQ(0, load(&job.over));
 	ASSERT_EQ(0, pthread_join(thread, NULL));
 	EXPECT_EQ((ssize_t)job.len, job.got);
-	EXPECT_EQ(self->before, available(&self->bond));
+	EXPECT_EQ(self->before, p2p_available(&self->bond));
 	job.at = NULL;
 out:
 	close(job.fd);
@@ -316,10 +277,10 @@ TEST_F(p2p, unbound_under_a_mapping)
 		pattern_fill(at, PIECE, i);
 		ASSERT_TRUE(unbind(&self->bond));
 		EXPECT_TRUE(bus_error(at, false, NULL));
-		EXPECT_EQ(-1, available(&self->bond));
+		EXPECT_EQ(-1, p2p_available(&self->bond));
 		ASSERT_TRUE(bind_again(&self->bond));
 		ASSERT_TRUE(is_settled(&self->bond));
-		EXPECT_EQ(self->before, available(&self->bond));
+		EXPECT_EQ(self->before, p2p_available(&self->bond));
 		/* The mapping of before is dead. */
 		EXPECT_TRUE(bus_error(at, false, NULL));
 		ASSERT_EQ(0, munmap(at, PIECE));

@@ -12,7 +12,9 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -22,6 +24,7 @@
 #include <lib/test_hmm_dma_uapi.h>
 
 #include "../kselftest_harness.h"
+#include "devmem.h"
 #include "hmm_dev.h"
 
 #undef TEST_TIMEOUT_DEFAULT
@@ -564,6 +567,82 @@ TEST_F(dma, bad_arguments)
 	cmd.npages = 3;
 	EXPECT_EQ(-EFAULT, request(fd, HMM_DMA_LOOK, &cmd));
 	close(fd);
+}
+
+/* ---- Memory of another device ---- */
+
+/* Is there a bridge above both, on the way to the root of their bus? */
+static bool bridge_above_both(const struct bond *bond)
+{
+	char path[PATH_MAX], edu[PATH_MAX], nvme[PATH_MAX];
+	size_t i, slashes = 0;
+
+	snprintf(path, sizeof(path), PCI_DEVICES "/%s", bond->device);
+	if (!realpath(path, nvme) || !realpath("/sys/class/misc/hmm_dma/device", edu))
+		return false;
+	/* "/sys/devices/pci0000:00/" has four of them */
+	for (i = 0; edu[i] && edu[i] == nvme[i]; i++)
+		slashes += edu[i] == '/';
+	return slashes > 4;
+}
+
+FIXTURE(peer)
+{
+	struct bond bond;
+	int fd;
+	char *at;
+	char *buf;
+	size_t bytes;
+};
+
+FIXTURE_SETUP(peer)
+{
+	self->fd = open_dev();
+	if (self->fd < 0)
+		SKIP(return, NO_DEVICE);
+	if (!find_p2p(&self->bond))
+		SKIP(return, "no NVMe controller with memory for others");
+	self->bytes = PAGES * page_size;
+	self->at = p2p_map(&self->bond, self->bytes);
+	ASSERT_NE(MAP_FAILED, self->at);
+	self->buf = buffer(self->bytes);
+	ASSERT_EQ(0, mirror(self->fd, self->at, PAGES));
+}
+
+FIXTURE_TEARDOWN(peer)
+{
+	close(self->fd);
+}
+
+/*
+ * Behind one switch they reach one another by addresses on their bus. The way over
+ * a host bridge that the kernel does not know is no way, and nothing is mapped.
+ */
+TEST_F(peer, reached_or_refused)
+{
+	struct hmm_dma_cmd cmd;
+
+	pattern_fill(self->at, self->bytes, 1);
+	if (!bridge_above_both(&self->bond)) {
+		EXPECT_EQ(-EREMOTEIO, fault_in(self->fd, self->at, PAGES, true, &cmd));
+		EXPECT_EQ(0, seen(self->fd, self->at, PAGES));
+		EXPECT_EQ(-1, pattern_check(self->at, self->bytes, 1));
+		return;
+	}
+	ASSERT_EQ(0, fault_in(self->fd, self->at, PAGES, true, &cmd));
+	EXPECT_EQ(PAGES, cmd.pages);
+	EXPECT_EQ(PAGES, cmd.writable);
+
+	ASSERT_EQ(0, load_dev(self->fd, self->at, self->buf, page_size));
+	EXPECT_EQ(-1, pattern_check(self->buf, page_size, 1));
+	pattern_fill(self->buf, page_size, 2);
+	ASSERT_EQ(0, store_dev(self->fd, self->at + 3 * page_size, self->buf,
+			       page_size));
+	EXPECT_EQ(-1, pattern_check(self->at + 3 * page_size, page_size, 2));
+
+	ASSERT_EQ(0, munmap(self->at, self->bytes));
+	EXPECT_EQ(0, seen(self->fd, self->at, PAGES));
+	EXPECT_EQ(-EFAULT, load_dev(self->fd, self->at, self->buf, page_size));
 }
 
 TEST_HARNESS_MAIN

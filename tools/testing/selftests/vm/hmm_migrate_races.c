@@ -604,7 +604,8 @@ struct shared {
 	long rounds[WORKERS];
 	long stop;
 	long trouble;		/* the round, from 1, */
-	long error;		/* and what the device said, or 0: wrong data */
+	long error;		/* what the device said to it, */
+	long wrong;		/* or the first wrong byte, from 1 */
 };
 
 struct worker {
@@ -622,40 +623,63 @@ static struct shared *shared_new(void)
 	return shared == MAP_FAILED ? NULL : shared;
 }
 
-/* Is all of it @seed's, seen by the CPU, or by the device that has it? */
-static bool worker_sees(int fd, char *at, char *buf, size_t bytes, int seed,
-			bool by_device)
+static int worker_seed(const struct worker *worker, long round)
 {
-	if (by_device && dev_read(fd, at, buf, bytes / page_size).err)
-		return false;
-	return pattern_check(by_device ? buf : at, bytes, seed) == -1;
+	return 1 + round * WORKERS + worker->number;
 }
 
-/* Writes and reads by turns, by way of the CPU or of the device, over and over. */
+/* 0 if all of it is @seed's, seen by the CPU, or by the device that has it */
+static int worker_sees(struct worker *worker, int fd, char *at, char *buf, int seed,
+		       bool by_device)
+{
+	int err = 0;
+	long wrong;
+
+	if (by_device)
+		err = dev_read(fd, at, buf, worker->bytes / page_size).err;
+	if (err)
+		return err;
+	wrong = pattern_check(by_device ? buf : at, worker->bytes, seed);
+	store(&worker->shared->wrong, wrong + 1);
+	return wrong == -1 ? 0 : -EIO;
+}
+
+/* One of them writes all of it, moves it, and looks at it; 0 or -errno. */
+static int worker_round(struct worker *worker, int fd, char *at, char *buf, long round)
+{
+	size_t pages = worker->bytes / page_size;
+	int seed = worker_seed(worker, round), err = 0;
+
+	pattern_fill(round & 1 ? buf : at, worker->bytes, seed);
+	if (round & 1)
+		err = dev_write(fd, at, buf, pages).err;
+	err = err ?: dev_request(fd, HMM_DMIRROR_MIGRATE_TO_DEV, at, buf, pages).err;
+	/* It may be emptied before all of it has been read. */
+	if (err && err != -ENOENT)
+		return err;
+	return worker_sees(worker, fd, at, buf, seed, round & 2);
+}
+
+/* By way of the CPU or of the device, by turns, over and over */
 static bool worker_runs(void *arg)
 {
 	struct worker *worker = arg;
-	size_t pages = worker->bytes / page_size;
 	char *at = map_small(worker->bytes), *buf = buffer(worker->bytes);
 	long round = 0, *rounds = &worker->shared->rounds[worker->number];
-	int seed, fd = dev_open(worker->minor), err;
+	int fd = dev_open(worker->minor), err;
 
 	do {
-		seed = 1 + round * WORKERS + worker->number;
-		pattern_fill(round & 1 ? buf : at, worker->bytes, seed);
-		err = round & 1 ? dev_write(fd, at, buf, pages).err : 0;
-		err = err ?: dev_request(fd, HMM_DMIRROR_MIGRATE_TO_DEV, at, buf,
-					 pages).err;
-		/* It may be emptied before all of it has been read. */
-		if ((err && err != -ENOENT) ||
-		    !worker_sees(fd, at, buf, worker->bytes, seed, round & 2)) {
-			store(&worker->shared->trouble, round + 1);
-			store(&worker->shared->error, err);
-			return false;
-		}
-		store(rounds, ++round);
-	} while (!load(&worker->shared->stop));
-	return worker_sees(fd, at, buf, worker->bytes, seed, false);
+		err = worker_round(worker, fd, at, buf, round);
+		if (!err)
+			store(rounds, ++round);
+	} while (!err && !load(&worker->shared->stop));
+	err = err ?: worker_sees(worker, fd, at, buf, worker_seed(worker, round - 1),
+				 false);
+	if (err) {
+		store(&worker->shared->trouble, round + 1);
+		store(&worker->shared->error, err);
+	}
+	return !err;
 }
 
 /* They fill the memory of the device, which goes away again and again. */
@@ -686,7 +710,8 @@ TEST_F(races, emptied_under_processes)
 	for (i = 0; i < WORKERS; i++)
 		EXPECT_TRUE(finished(pids[i]));
 	EXPECT_EQ(0, load(&shared->trouble))
-		TH_LOG("error %ld", load(&shared->error));
+		TH_LOG("error %ld, wrong byte %ld", load(&shared->error),
+		       load(&shared->wrong));
 }
 
 /* ---- Killed, and released at the same time ---- */

@@ -31,10 +31,11 @@ CROWD = ["-accel", "tcg,thread=multi", "-cpu", CPU]
 CROWD_CPUS = 4
 MEMORY = "2G"
 
-# What is counted on one CPU: a suite, and what the N of its rows NAME/N counts.
+# What is counted on one CPU: a suite, and what the N of its rows NAME/N counts, if it
+# has any.
 SUITES = {"mmu_notifier_bench": "subscriptions",
           "hmm_bench": "pages of a range (or VMAs, or huge pages)",
-          "memremap_bench": None, "migrate_device_bench": "pages"}
+          "memremap_bench": "", "migrate_device_bench": ""}
 
 FIGURE = re.compile(r"# ?(?:.*?)bench: (\S+) ([\d.]+) (\S+)\s*$")
 NATIVE = "hmm_bench"
@@ -174,7 +175,7 @@ def of_suite(rows, wanted, counted):
     alone = [n for n in rows["ours"] if n in wanted or "/" not in n]
     lines = titled("Instructions (or bytes), one CPU (-icount shift=0):",
                    table(rows, wanted, alone))
-    if counted:
+    if any("/" in name for name in rows["ours"]):
         lines += titled(f"Instructions against the number of {counted}:", scale(rows))
     return lines
 

@@ -19,7 +19,7 @@
 #include <linux/timex.h>
 
 /* User Mode Linux has no counter of its own */
-#if defined(CONFIG_UML) && defined(CONFIG_X86)
+#if defined(CONFIG_UML) && defined(__x86_64__)
 static __always_inline u64 b_cycles(void)
 {
 	u32 low, high;

@@ -4,6 +4,7 @@
 import sys
 import unittest
 from pathlib import Path
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -58,6 +59,19 @@ class Bench(unittest.TestCase):
         wanted = bench.targets()
         self.assertEqual(wanted["bracket-no-subscription"], 16.0)
         self.assertTrue(all(value > 0 for value in wanted.values()))
+
+    def test_the_median_counts(self):
+        boots = [{"x/1": (value, "ops")} for value in (9.0, 1.0, 4.0)]
+        self.assertEqual(bench.middle(boots), {"x/1": (4.0, "ops")})
+
+    def test_a_stale_breakpoint_is_worth_another_boot(self):
+        results = [bench.StaleBreakpoint(1, "int3"),
+                   *[{"x/1": (2.0, "ops")}] * bench.CROWD_BOOTS]
+        with mock.patch.object(bench, "boot", side_effect=results):
+            self.assertEqual(bench.crowd_of(None, "bench"), {"x/1": (2.0, "ops")})
+        with mock.patch.object(bench, "boot", side_effect=Trouble(1, "bad")), \
+                self.assertRaises(Trouble):
+            bench.crowd_of(None, "bench")
 
 
 if __name__ == "__main__":

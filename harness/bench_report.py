@@ -74,12 +74,10 @@ def data(label, points):
     return [f"${label} << END", *(" ".join(map(str, point)) for point in points), "END"]
 
 
-def plot_lines(path, title, x, y, lines, log=True):
+def plot_lines(path, title, x, y, lines):
     """Figures against a number, a line each."""
     commands = [f"set title '{title}'", f"set xlabel '{x}'", f"set ylabel '{y}'",
-                "set key outside below", "set yrange [0:*]"]
-    if log:
-        commands.append("set logscale x 2")
+                "set key outside below", "set yrange [0:*]", "set logscale x 2"]
     for number, points in enumerate(lines.values()):
         commands += data(f"d{number}", points)
     commands.append("plot " + ", ".join(
@@ -103,13 +101,14 @@ def plot_ratios(path, kept, wanted):
                    "$d using 1:3 with points pt 7 title 'target', 1 linewidth 2 title 'stock'"])
 
 
-def crowd_lines(kept):
-    """Throughput against CPUs, of both kernels."""
+def crowd_ratios(kept):
+    """Throughput of ours as a multiple of stock's, against CPUs."""
     found = {}
-    for kernel, rows in kept["crowd"].items():
-        for name, (value, _) in rows.items():
-            stem, _, cpus = name.rpartition("/")
-            found.setdefault(f"{stem}, {kernel}", []).append((int(cpus), value))
+    stock = kept["crowd"].get("stock", {})
+    for name, (value, _) in kept["crowd"]["ours"].items():
+        stem, _, cpus = name.rpartition("/")
+        if stock.get(name, (0,))[0]:
+            found.setdefault(stem, []).append((int(cpus), value / stock[name][0]))
     return {label: sorted(points) for label, points in sorted(found.items())}
 
 
@@ -123,5 +122,5 @@ def write(kept, text, wanted):
     plot_ratios(WHERE / "targets.svg", kept, wanted)
     for name, title, x, what in PLOTS:
         plot_lines(WHERE / f"{name}.svg", title, x, "instructions", series(kept, what))
-    plot_lines(WHERE / "cpus.svg", "Throughput against CPUs at work", "CPUs",
-               "operations a millisecond", crowd_lines(kept), log=False)
+    plot_lines(WHERE / "cpus.svg", "Throughput with several CPUs at work", "CPUs",
+               "ours, as a multiple of stock", crowd_ratios(kept))

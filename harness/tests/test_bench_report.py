@@ -18,7 +18,9 @@ KEPT = {
         "ours": {"a": [10.0, UNIT], "snapshot-4k/1": [7.0, UNIT],
                  "snapshot-4k/16": [2.0, UNIT], "tiny": [0.01, UNIT]},
     },
-    "crowd": {"ours": {"pair/1": [100.0, "ops"], "pair/4": [300.0, "ops"]}},
+    "crowd": {"ours": {"pair/4": [300.0, "ops"], "pair/1": [100.0, "ops"],
+                       "new/2": [5.0, "ops"]},
+              "stock": {"pair/1": [50.0, "ops"], "pair/4": [600.0, "ops"]}},
 }
 
 
@@ -51,6 +53,9 @@ class Plots(unittest.TestCase):
         self.assertEqual(bench_report.series(KEPT, ("snapshot-4k", "none")), {
             "snapshot-4k, stock": [(1, 9.0), (16, 8.0)],
             "snapshot-4k, ours": [(1, 7.0), (16, 2.0)]})
+
+    def test_crowd_is_a_multiple_of_stock(self):
+        self.assertEqual(bench_report.crowd_ratios(KEPT), {"pair": [(1, 2.0), (4, 0.5)]})
 
     @unittest.skipUnless(have("gnuplot"), "gnuplot is not installed")
     def test_all_is_written(self):

@@ -2,8 +2,7 @@
 """'make builds': the kernels that nobody boots here. A small kernel with all of ours,
 the same without each of the options that it knows, on 32 bits, and by clang; each of
 our headers alone in each of them; and the smallest kernel, which must be no larger than
-stock's. A warning is an error
-(CONFIG_WERROR)."""
+stock's. A warning is an error (CONFIG_WERROR)."""
 
 import copy
 import re

@@ -640,8 +640,11 @@ static int worker_sees(struct worker *worker, int fd, char *at, char *buf, int s
 	if (err)
 		return err;
 	wrong = pattern_check(by_device ? buf : at, worker->bytes, seed);
+	if (wrong == -1)
+		return 0;
+	/* Others may be right, and must not say so over it */
 	store(&worker->shared->wrong, wrong + 1);
-	return wrong == -1 ? 0 : -EIO;
+	return -EIO;
 }
 
 /* One of them writes all of it, moves it, and looks at it; 0 or -errno. */

@@ -8,7 +8,7 @@ VERBS := tree config kernel demo check check-all check-debug bench test conforma
 	selfcheck series series-check
 
 # Handed to the harness, as in any kernel build.
-export ARCH CROSS_COMPILE KSRC TREE O V T CONFIG CPUS JOBS APPEND BUILD SEED SECONDS MACHINE FILE SINCE
+export ARCH CROSS_COMPILE KSRC TREE O V T CONFIG CPUS JOBS APPEND BUILD SEED SECONDS MACHINE FILE SINCE RESUME
 
 help:
 	@cat harness/help.txt

@@ -21,6 +21,8 @@ from common import (BUILD, OK, REPO, TEST_FAILED, Trouble, log_for, run, say,
 VARIANTS = ("small", "no-mmu-notifier", "no-hmm-mirror", "no-device-private",
             "no-zone-device", "no-huge-pages", "no-numa", "no-fs-dax")
 CLANG = "clang-19"
+# Of a compiler, a linker or make; not the name of a file
+COMPLAINT = re.compile(r"error: |warning: |undefined reference|\*\*\*")
 
 
 def place(settings, config, where, **changes):
@@ -54,7 +56,7 @@ def headers_alone(settings, config, log, more):
 
 def complaint(what, status, tail, log):
     """Why a build that has to be silent was not, or None."""
-    bad = [line for line in tail.splitlines() if re.search(r"error|warning:|\*\*\*", line)]
+    bad = [line for line in tail.splitlines() if COMPLAINT.search(line)]
     if status or any("warning:" in line for line in bad):
         return f"{what}: {(bad or ['failed'])[0]} (log: {log})"
     return None

@@ -33,6 +33,8 @@ class Builds(unittest.TestCase):
     def test_a_warning_is_named(self):
         for status, tail in ((2, "CC x.o\nx.c:1: error: no"), (0, "x.c:1: warning: odd")):
             self.assertIn("x.c:1", builds.complaint("vmlinux", status, tail, "log"))
+        tail = "CC uterror.o\nx.c:(.text+0x1): undefined reference to `y'"
+        self.assertIn("x.c:", builds.complaint("vmlinux", 2, tail, "log"))
         self.assertIn("failed", builds.complaint("vmlinux", 2, "", "log"))
         self.assertIsNone(builds.complaint("vmlinux", 0, "CC error_inject.o", "log"))
 

@@ -13,7 +13,7 @@ import config as configs
 import kbuild
 import tree
 import verdict as verdicts
-from common import (BUILD, OK, REPO, TEST_FAILED, Trouble, log_for, run, say,
+from common import (BUILD, OK, REPO, Trouble, log_for, run, say,
                     write_if_changed)
 
 # One object directory for all that differ in options alone: each variant compiles
@@ -104,30 +104,23 @@ def size_of_nothing(settings, verdict):
         status, tail = run(kbuild.argv(there, "nothing", ["vmlinux"]), f"nothing({name})",
                            log, settings.verbose, env=kbuild.env())
         if status:
-            verdict.fail("builds:nothing", (tail.splitlines() or ["failed"])[-1])
+            verdict.settle("builds:nothing", (tail.splitlines() or ["failed"])[-1])
             return
         found[name] = sizes(there.obj("nothing") / "vmlinux")
     say(f"    text, data, bss with nothing of ours: stock {found['stock']}, "
         f"ours {found['ours']}")
-    if found["stock"] == found["ours"]:
-        verdict.passed.append("builds:nothing")
-    else:
-        verdict.fail("builds:nothing", f"stock {found['stock']}, ours {found['ours']}")
+    differ = found["stock"] != found["ours"]
+    verdict.settle("builds:nothing", differ and f"stock {found['stock']}, ours {found['ours']}")
 
 
 def phase_builds(settings):
-    verdict = verdicts.Verdict()
+    verdict = verdicts.Verdict(state="finished", code=OK)
     for name, there, config, more in kernels(settings):
         try:
             why = one(there, config, log_for(f"builds-{name}"), *more)
         except Trouble as trouble:
             why = str(trouble)
         say(f"    {name}: {why or 'ok'}")
-        if why:
-            verdict.fail(f"builds:{name}", why)
-        else:
-            verdict.passed.append(f"builds:{name}")
+        verdict.settle(f"builds:{name}", why)
     size_of_nothing(settings, verdict)
-    verdict.state = "finished"
-    verdict.code = TEST_FAILED if verdict.failed else OK
     return verdict

@@ -48,6 +48,14 @@ class Verdict:
     def fail(self, name, why):
         self.failed.append((name, why))
 
+    def settle(self, name, why):
+        """Failed if there is a reason, passed if not; the code follows."""
+        if why:
+            self.fail(name, why)
+            self.code = TEST_FAILED
+        else:
+            self.passed.append(name)
+
     def names(self):
         return (set(self.passed) | {n for n, _ in self.failed}
                 | {n for n, _ in self.skipped})

@@ -13,9 +13,20 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 import verdict as verdicts      # noqa: E402
-from common import BUILD        # noqa: E402
+from common import BUILD, OK, TEST_FAILED        # noqa: E402
 
 TREE = Path(os.environ.get("HMM_TREE") or BUILD / "linux")
+
+
+class Settle(unittest.TestCase):
+    def test_a_reason_is_a_failure(self):
+        verdict = verdicts.Verdict(code=OK)
+        verdict.settle("a", None)
+        self.assertEqual((verdict.code, verdict.passed), (OK, ["a"]))
+        verdict.settle("b", "why")
+        verdict.settle("c", "")
+        self.assertEqual((verdict.code, verdict.failed), (TEST_FAILED, [("b", "why")]))
+        self.assertEqual(verdict.passed, ["a", "c"])
 
 
 class Logs(unittest.TestCase):

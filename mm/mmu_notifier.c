@@ -141,6 +141,7 @@
 
 #include <linux/atomic.h>
 #include <linux/completion.h>
+#include <linux/cpumask.h>
 #include <linux/err.h>
 #include <linux/export.h>
 #include <linux/interval_tree.h>
@@ -150,6 +151,8 @@
 #include <linux/overflow.h>
 #include <linux/rbtree_augmented.h>
 #include <linux/rculist.h>
+#include <linux/sched.h>
+#include <linux/sched/clock.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/srcu.h>
@@ -267,6 +270,12 @@ static u64 mn_traced_ns(u64 began)
 /* No limit, and no signal ends it either */
 #define MN_UNKILLABLE	ULONG_MAX
 
+/* How long a reader spins: about what it costs to put it to sleep and wake it */
+#define MN_SPIN_NS	(10 * NSEC_PER_USEC)
+
+/* How long a reader spins: about what it costs to put it to sleep and wake it */
+#define MN_SPIN_NS	(10 * NSEC_PER_USEC)
+
 struct mn_reader {
 	struct hlist_node node;
 	unsigned long start;
@@ -320,8 +329,11 @@ static void mn_release_readers(struct mmu_notifier_subscriptions *subs,
 
 	hlist_for_each_entry_safe(reader, next, &subs->readers, node) {
 		if (range->seq > reader->horizon ||
-		    !mn_range_overlaps(range, reader->start, reader->last) ||
-		    --reader->pending)
+		    !mn_range_overlaps(range, reader->start, reader->last))
+			continue;
+		/* mn_spin() looks at it without the lock */
+		WRITE_ONCE(reader->pending, reader->pending - 1);
+		if (reader->pending)
 			continue;
 		hlist_del(&reader->node);
 		complete(&reader->done);
@@ -360,14 +372,45 @@ mn_unrecord(struct mmu_notifier_subscriptions *subs,
 }
 
 /*
- * Wait for the brackets in flight that overlap @reader; -EBUSY if some still are
- * after @timeout jiffies, -EINTR on a fatal signal. Drops subs->lock meanwhile.
+ * Most brackets are over before a sleep and a wake-up would be: @reader looks for
+ * a moment whether those that it waits for are. With one CPU they never are.
+ */
+static bool mn_spin(const struct mn_reader *reader)
+{
+	u64 until;
+
+	if (num_online_cpus() == 1)
+		return false;
+
+	until = local_clock() + MN_SPIN_NS;
+	while (READ_ONCE(reader->pending)) {
+		if (need_resched() || local_clock() > until)
+			return false;
+		cpu_relax();
+	}
+	return true;
+}
+
+/* Sleep, for at most @timeout jiffies; 0 if that was too short, or an error */
+static long mn_sleep(struct mn_reader *reader, unsigned long timeout)
+{
+	if (timeout != MN_UNKILLABLE)
+		return wait_for_completion_killable_timeout(&reader->done,
+							    timeout);
+	wait_for_completion(&reader->done);
+	return 1;
+}
+
+/*
+ * Wait for the brackets in flight that overlap @reader: 0 if there are none, 1 when
+ * they have ended, -EBUSY if some have not after @timeout jiffies, -EINTR on a fatal
+ * signal. Drops subs->lock while it waits.
  */
 static int mn_wait(struct mmu_interval_notifier *ini, struct mn_reader *reader,
 		   unsigned long timeout)
 {
 	struct mmu_notifier_subscriptions *subs = ini->mm->notifier_subscriptions;
-	long left = MAX_SCHEDULE_TIMEOUT;
+	long left = 0;
 	u64 began;
 
 	lockdep_assert_held(&subs->lock);
@@ -381,17 +424,14 @@ static int mn_wait(struct mmu_interval_notifier *ini, struct mn_reader *reader,
 	spin_unlock(&subs->lock);
 
 	began = mn_traced_since(trace_mmu_notifier_wait_enabled());
-	if (timeout == MN_UNKILLABLE)
-		wait_for_completion(&reader->done);
-	else
-		left = wait_for_completion_killable_timeout(&reader->done,
-							    timeout);
+	if (!mn_spin(reader))
+		left = mn_sleep(reader, timeout);
 	trace_mmu_notifier_wait(ini, mn_traced_ns(began));
 
 	spin_lock(&subs->lock);
 	/* Released after all; if not, nobody does it who has the lock later */
 	if (!reader->pending)
-		return 0;
+		return 1;
 	hlist_del(&reader->node);
 	return left ? -EINTR : -EBUSY;
 }
@@ -415,10 +455,10 @@ static int mn_read_begin_wait(struct mmu_interval_notifier *ini,
 	*seq = READ_ONCE(ini->seq);
 	ret = mn_wait(ini, &reader, timeout);
 	/* Whatever stored the value has ended: lock order makes it visible */
-	if (!ret && !mn_count_inflight(subs, reader.start, reader.last))
+	if (ret > 0 && !mn_count_inflight(subs, reader.start, reader.last))
 		*seq = READ_ONCE(ini->seq);
 	spin_unlock(&subs->lock);
-	return ret;
+	return min(ret, 0);
 }
 
 /* Not inlined: the way without waiting needs no stack */
@@ -545,7 +585,7 @@ int mmu_interval_wait_timeout(struct mmu_interval_notifier *ini,
 	spin_unlock(&subs->lock);
 	lock_map_release(&__mmu_notifier_invalidate_range_start_map);
 
-	return ret;
+	return min(ret, 0);
 }
 EXPORT_SYMBOL_GPL(mmu_interval_wait_timeout);
 

@@ -197,6 +197,7 @@ extern __thread unsigned int shim_spinlocks, shim_nonblock, shim_srcu_depth;
 #define tif_need_resched()		false
 #define cond_resched()			({ might_sleep(); sched_yield(); 0; })
 #define cpu_relax()			sched_yield()
+#define num_online_cpus()		2
 
 #define lock_map_acquire(map)		do { } while (0)
 #define lock_map_release(map)		do { } while (0)
@@ -210,6 +211,7 @@ static inline u64 ktime_get_ns(void)
 	return now.tv_sec * 1000000000ull + now.tv_nsec;
 }
 
+#define NSEC_PER_USEC			1000L
 #define local_clock()			ktime_get_ns()
 #define sched_clock()			ktime_get_ns()
 

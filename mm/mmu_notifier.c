@@ -199,7 +199,7 @@ struct lockdep_map __mmu_notifier_invalidate_range_start_map = {
  *	mmu_interval_read_begin() looks without the lock whether there are any
  * @itree: interval subscriptions by address
  * @sorted: the same in the order of the tree, for going from one to the next
- * @walks: brackets that are calling interval subscriptions right now
+ * @walks: brackets that are calling several interval subscriptions right now
  * @readers: those who wait in mmu_interval_read_begin()
  * @removers: those who wait in mmu_interval_notifier_remove()
  *
@@ -273,9 +273,6 @@ static u64 mn_traced_ns(u64 began)
 /* How long a reader spins: about what it costs to put it to sleep and wake it */
 #define MN_SPIN_NS	(10 * NSEC_PER_USEC)
 
-/* How long a reader spins: about what it costs to put it to sleep and wake it */
-#define MN_SPIN_NS	(10 * NSEC_PER_USEC)
-
 struct mn_reader {
 	struct hlist_node node;
 	unsigned long start;
@@ -341,13 +338,12 @@ static void mn_release_readers(struct mmu_notifier_subscriptions *subs,
 }
 
 static __always_inline void
-mn_unrecord_locked(struct mmu_notifier_subscriptions *subs,
-		   struct mmu_notifier_range *range)
+mn_unrecord(struct mmu_notifier_subscriptions *subs,
+	    struct mmu_notifier_range *range)
 {
 	struct list_head *prev, *next;
 
-	lockdep_assert_held(&subs->lock);
-
+	spin_lock(&subs->lock);
 	range->flags &= ~MMU_NOTIFIER_RANGE_RECORDED;
 	prev = range->inflight.prev;
 	next = range->inflight.next;
@@ -360,14 +356,6 @@ mn_unrecord_locked(struct mmu_notifier_subscriptions *subs,
 	smp_store_release(&prev->next, next);
 	if (unlikely(subs->readers.first))
 		mn_release_readers(subs, range);
-}
-
-static __always_inline void
-mn_unrecord(struct mmu_notifier_subscriptions *subs,
-	    struct mmu_notifier_range *range)
-{
-	spin_lock(&subs->lock);
-	mn_unrecord_locked(subs, range);
 	spin_unlock(&subs->lock);
 }
 
@@ -589,6 +577,13 @@ int mmu_interval_wait_timeout(struct mmu_interval_notifier *ini,
 }
 EXPORT_SYMBOL_GPL(mmu_interval_wait_timeout);
 
+/* Is a callback of @ini under way? */
+static bool mn_in_call(const struct mmu_interval_notifier *ini)
+{
+	/* An acquire: what the last one did comes before what a remover does */
+	return ini->calls || atomic_read_acquire(&ini->only_calls);
+}
+
 /* For mmu_interval_set_seq() with CONFIG_DEBUG_VM */
 void __mmu_interval_check_seq(struct mmu_interval_notifier *ini,
 			      unsigned long cur_seq)
@@ -599,7 +594,8 @@ void __mmu_interval_check_seq(struct mmu_interval_notifier *ini,
 
 	spin_lock(&subs->lock);
 	list_for_each_entry(range, &subs->inflight, inflight)
-		found |= ini->calls && (unsigned long)range->seq == cur_seq;
+		found |= mn_in_call(ini) &&
+			 (unsigned long)range->seq == cur_seq;
 	spin_unlock(&subs->lock);
 	WARN_ONCE(!found, "%ps: sequence value set outside of a callback\n",
 		  __builtin_return_address(0));
@@ -615,10 +611,15 @@ EXPORT_SYMBOL_GPL(__mmu_interval_check_seq);
  * who walk are on subs->walks, so that mmu_interval_notifier_remove() can move on
  * a cursor that stands at what it takes out.
  *
- * Each subscription counts the calls under way on it. Who removes it waits for
- * the count to fall to zero. It is off the tree by then, so no further call
- * begins; and a walk that ends a call and finds its subscription off the tree
- * knows that somebody may be waiting.
+ * Each subscription counts the calls under way on it; calls begin under the lock.
+ * Who removes it waits for the count to fall to zero. It is off the tree by then,
+ * so no further call begins; and a walk that ends a call and finds its
+ * subscription off the tree knows that somebody may be waiting.
+ *
+ * As a rule a bracket hits one subscription. Such a walk has no cursor and is on
+ * no list, and the end of its only call takes no lock. These calls have a count of
+ * their own, and who ends one must not look at the subscription any more, but at
+ * the queue of those who wait.
  *
  * A subscription inserted after the walk began is passed over: its stamp is
  * younger. Its own read_begin waits for the bracket, so it needs no call, and
@@ -691,6 +692,20 @@ static __always_inline void mn_call_over(struct mmu_notifier_subscriptions *subs
 
 	ini->calls--;
 	if (unlikely(!ini->born))
+		wake_up_all(&subs->removers);
+}
+
+/* An only call is over, without the lock: @ini may be freed at once */
+static __always_inline void mn_only_call_over(struct mmu_notifier_subscriptions *subs,
+					      struct mmu_interval_notifier *ini)
+{
+	if (!atomic_dec_and_test(&ini->only_calls))
+		return;
+	/*
+	 * It went down fully ordered: either a remover, who queues itself before
+	 * it looks at the count, finds it down, or this finds the remover.
+	 */
+	if (waitqueue_active(&subs->removers))
 		wake_up_all(&subs->removers);
 }
 
@@ -795,11 +810,11 @@ static void mn_walk_finishes(struct mmu_notifier_subscriptions *subs,
 	spin_lock(&subs->lock);
 }
 
-/* Not inlined: most brackets hit nobody */
+/* Not inlined: most brackets hit one at most */
 static noinline bool mn_walk(struct mmu_notifier_subscriptions *subs,
 			     struct mmu_notifier_range *range,
 			     struct mmu_interval_notifier *first)
-	__must_hold(&subs->lock)
+	__releases(&subs->lock)
 {
 	struct mn_walk walk = { .range = range, .cursor = first };
 	bool done;
@@ -810,8 +825,56 @@ static noinline bool mn_walk(struct mmu_notifier_subscriptions *subs,
 	if (unlikely(walk.finishes))
 		mn_walk_finishes(subs, &walk);
 	__hlist_del(&walk.node);
+	spin_unlock(&subs->lock);
 
 	return done;
+}
+
+/* Both passes of @ini, the only one that the bracket hits; false if it refused */
+static bool mn_call_only(struct mmu_notifier_subscriptions *subs,
+			 struct mmu_notifier_range *range,
+			 struct mmu_interval_notifier *ini)
+	__releases(&subs->lock)
+{
+	struct mmu_interval_notifier_finish *finish = NULL;
+	bool done;
+
+	atomic_inc(&ini->only_calls);
+	spin_unlock(&subs->lock);
+	if (unlikely(ini->ops->invalidate_start))
+		done = ini->ops->invalidate_start(ini, range, range->seq, &finish);
+	else
+		done = ini->ops->invalidate(ini, range, range->seq);
+	mn_trace_collision(ini, range);
+	if (unlikely(done && finish)) {
+		finish->notifier = ini;
+		ini->ops->invalidate_finish(finish);
+	}
+	mn_only_call_over(subs, ini);
+
+	/* As in mn_walk_call() */
+	return likely(done) || WARN_ON_ONCE(mmu_notifier_range_blockable(range));
+}
+
+/* Nobody comes after @first, the first whom the bracket hits */
+static __always_inline bool mn_is_only(struct mmu_notifier_subscriptions *subs,
+				       const struct mmu_notifier_range *range,
+				       struct mmu_interval_notifier *first)
+{
+	if (first->interval_tree.start < range->start)
+		return !mn_next(range, first);
+	return !mn_next_sorted(subs, range, first);
+}
+
+/* Not inlined: most brackets hit nobody */
+static noinline bool mn_hit(struct mmu_notifier_subscriptions *subs,
+			    struct mmu_notifier_range *range,
+			    struct mmu_interval_notifier *first)
+	__releases(&subs->lock)
+{
+	if (likely(mn_is_only(subs, range, first)))
+		return mn_call_only(subs, range, first);
+	return mn_walk(subs, range, first);
 }
 
 static bool mn_calls_over(struct mmu_notifier_subscriptions *subs,
@@ -820,7 +883,7 @@ static bool mn_calls_over(struct mmu_notifier_subscriptions *subs,
 	bool over;
 
 	spin_lock(&subs->lock);
-	over = !ini->calls;
+	over = !mn_in_call(ini);
 	spin_unlock(&subs->lock);
 	return over;
 }
@@ -839,6 +902,14 @@ static void mn_walks_skip(struct mmu_notifier_subscriptions *subs,
 	}
 }
 
+/* Not inlined, for the sake of the brackets that nobody refuses */
+static noinline int mn_refused(struct mmu_notifier_subscriptions *subs,
+			       struct mmu_notifier_range *range)
+{
+	mn_unrecord(subs, range);
+	return -EAGAIN;
+}
+
 static __always_inline int mn_itree_start(struct mmu_notifier_subscriptions *subs,
 					  struct mmu_notifier_range *range)
 {
@@ -851,12 +922,10 @@ static __always_inline int mn_itree_start(struct mmu_notifier_subscriptions *sub
 	spin_lock(&subs->lock);
 	mn_record(subs, range);
 	first = mn_first(subs, range);
-	if (first && unlikely(!mn_walk(subs, range, first))) {
-		mn_unrecord_locked(subs, range);
+	if (!first)
 		spin_unlock(&subs->lock);
-		return -EAGAIN;
-	}
-	spin_unlock(&subs->lock);
+	else if (unlikely(!mn_hit(subs, range, first)))
+		return mn_refused(subs, range);
 	return 0;
 }
 
@@ -1592,6 +1661,7 @@ static int mn_interval_link(struct mmu_interval_notifier *ini,
 	 */
 	ini->born = mn_tick(subs);
 	ini->calls = 0;
+	atomic_set(&ini->only_calls, 0);
 	WRITE_ONCE(ini->seq, ini->born);
 	mn_itree_insert(subs, ini);
 	trace_mmu_notifier_insert(ini, ini->born);
@@ -1713,7 +1783,7 @@ static void mn_interval_unlink(struct mmu_notifier_subscriptions *subs,
 	ini->born = 0;
 }
 
-/* Not inlined: as a rule nobody walks */
+/* Not inlined: as a rule nobody walks or calls */
 static noinline void mn_remove_from_walks(struct mmu_notifier_subscriptions *subs,
 					  struct mmu_interval_notifier *ini)
 	__releases(&subs->lock)
@@ -1755,7 +1825,9 @@ void mmu_interval_notifier_remove(struct mmu_interval_notifier *ini)
 	lock_map_acquire(&__mmu_notifier_invalidate_range_start_map);
 	subs = ini->mm->notifier_subscriptions;
 	spin_lock(&subs->lock);
-	if (likely(!subs->walks.first)) {
+	/* No walk: then nobody is in a call of one; an acquire as in mn_in_call() */
+	if (likely(!subs->walks.first &&
+		   !atomic_read_acquire(&ini->only_calls))) {
 		mn_interval_unlink(subs, ini);
 		spin_unlock(&subs->lock);
 		trace_mmu_notifier_remove(ini, 0);

@@ -12,6 +12,7 @@
  * used in an inline function below.
  */
 
+#include <linux/atomic.h>
 #include <linux/bits.h>
 #include <linux/list.h>
 #include <linux/llist.h>
@@ -266,6 +267,7 @@ struct mmu_interval_notifier {
 	u64 born;
 	struct list_head sorted;
 	unsigned int calls;
+	atomic_t only_calls;
 };
 
 #ifdef CONFIG_MMU_NOTIFIER

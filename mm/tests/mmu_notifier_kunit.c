@@ -3038,6 +3038,24 @@ static void remove_waits_for_finish(struct kunit *test)
 	t_remove(test, last);
 }
 
+/* The same where nobody else is hit, and nothing is put off */
+static void remove_waits_for_only_finish(struct kunit *test)
+{
+	struct t_ini *s = t_insert_two(test, 0, 0, PG(8));
+	struct t_op *bracket, *remove;
+
+	t_gate_arm(&s->finish_gate);
+	bracket = t_start(test, op_bracket, t_bracket(test, 0, PG(8)));
+	ASSERT_ENTERED(test, &s->finish_gate);
+	remove = t_start(test, op_remove, s);
+	EXPECT_WAITS(test, remove);
+	t_gate_open(&s->finish_gate);
+	ASSERT_RETURNED(test, remove);
+	ASSERT_RETURNED(test, bracket);
+	KUNIT_EXPECT_EQ(test, finished(s), 1);
+	EXPECT_LOG(test, "i0 f0 ");
+}
+
 /* Its own finish is over: it does not wait for those of others */
 static void remove_after_finish(struct kunit *test)
 {
@@ -3279,15 +3297,20 @@ static void remove_waits_for_callback(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, hits(s), 1);
 }
 
-/* Two walks inside the callback of one, which end in either order */
+/*
+ * Two brackets inside the callback of one, which end in either order. In the last
+ * rounds the second of them has another one to call.
+ */
 static void remove_waits_for_both(struct kunit *test)
 {
 	struct t_op *one, *two, *remove;
 	struct t_gate *first, *second;
-	struct t_ini *s;
+	struct t_ini *s, *other = NULL;
 	int i;
 
-	for (i = 0; i < 2; i++) {
+	for (i = 0; i < 4; i++) {
+		if (i == 2)
+			other = t_insert(test, 1, PG(1), PG(2));
 		s = t_insert(test, 0, 0, PG(4));
 		t_gate_arm(&s->gate);
 		one = t_start(test, op_bracket, t_bracket(test, 0, PG(1)));
@@ -3297,8 +3320,8 @@ static void remove_waits_for_both(struct kunit *test)
 		ASSERT_ENTERED(test, &s->late_gate);
 		remove = t_start(test, op_remove, s);
 		EXPECT_WAITS(test, remove);
-		first = i ? &s->gate : &s->late_gate;
-		second = i ? &s->late_gate : &s->gate;
+		first = i & 1 ? &s->gate : &s->late_gate;
+		second = i & 1 ? &s->late_gate : &s->gate;
 		t_gate_open(first);
 		EXPECT_WAITS(test, remove);
 		t_gate_open(second);
@@ -3308,6 +3331,8 @@ static void remove_waits_for_both(struct kunit *test)
 		ASSERT_RETURNED(test, two);
 		KUNIT_EXPECT_EQ(test, hits(s), 2);
 	}
+	KUNIT_EXPECT_EQ(test, hits(other), 2);
+	t_remove(test, other);
 }
 
 #define T_BATCH	40
@@ -4175,6 +4200,7 @@ static struct kunit_case mmu_notifier_cases[] = {
 	KUNIT_CASE(two_passes_refused_by_list),
 	KUNIT_CASE(two_passes_at_exit),
 	KUNIT_CASE(remove_waits_for_finish),
+	KUNIT_CASE(remove_waits_for_only_finish),
 	KUNIT_CASE(remove_after_finish),
 	KUNIT_CASE(two_passes_overlap),
 	KUNIT_CASE(insert_in_bracket),

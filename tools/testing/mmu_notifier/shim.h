@@ -156,6 +156,7 @@ typedef struct { int counter; } atomic_t;
 #define ATOMIC_INIT(v)		{ (v) }
 
 #define atomic_read(a)		__atomic_load_n(&(a)->counter, __ATOMIC_RELAXED)
+#define atomic_read_acquire(a)	__atomic_load_n(&(a)->counter, __ATOMIC_ACQUIRE)
 #define atomic_set(a, v)	__atomic_store_n(&(a)->counter, v, __ATOMIC_RELAXED)
 #define atomic_inc(a)							\
 	((void)__atomic_add_fetch(&(a)->counter, 1, __ATOMIC_RELAXED))
@@ -340,6 +341,7 @@ typedef struct wait_queue_head {
 	pthread_mutex_t mutex;
 	pthread_cond_t cond;
 	unsigned int wakeups;
+	unsigned int waiters;
 } wait_queue_head_t;
 
 static inline void init_waitqueue_head(wait_queue_head_t *wq)
@@ -347,6 +349,13 @@ static inline void init_waitqueue_head(wait_queue_head_t *wq)
 	pthread_mutex_init(&wq->mutex, NULL);
 	pthread_cond_init(&wq->cond, NULL);
 	wq->wakeups = 0;
+	wq->waiters = 0;
+}
+
+/* Ordered against the condition of a waiter as in the kernel: by the caller */
+static inline bool waitqueue_active(wait_queue_head_t *wq)
+{
+	return __atomic_load_n(&wq->waiters, __ATOMIC_SEQ_CST);
 }
 
 static inline void wake_up_all(wait_queue_head_t *wq)
@@ -383,12 +392,14 @@ static inline void shim_wait(wait_queue_head_t *wq, unsigned int wakeups)
 		unsigned int _wakeups;					\
 									\
 		might_sleep();						\
+		__atomic_add_fetch(&(wq).waiters, 1, __ATOMIC_SEQ_CST);	\
 		for (;;) {						\
 			_wakeups = shim_wakeups(&(wq));			\
 			if (condition)					\
 				break;					\
 			shim_wait(&(wq), _wakeups);			\
 		}							\
+		__atomic_sub_fetch(&(wq).waiters, 1, __ATOMIC_SEQ_CST);	\
 	} while (0)
 
 struct completion {

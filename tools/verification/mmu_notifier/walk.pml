@@ -9,7 +9,9 @@
  *	mn_walk_starts()			the first loop of walker
  *	mn_walk_finishes()			the second loop
  *	mn_call_over()				OVER
- *	mn_call_start()				LINK_FINISH
+ *	mn_call_only()				@only, in the first loop
+ *	mn_only_call_over()			ONLY_OVER
+ *	mn_walk_call_start()			LINK_FINISH
  *	mn_calls_over()				UNCALLED
  *	mn_remove_from_walks()			REMOVE
  *	mn_walks_skip()				SKIP
@@ -18,12 +20,14 @@
  * One walk or two at once. The bracket of one is not blockable and may be refused
  * by any subscription. Each subscription leaves a finish or not. Three
  * subscriptions, in the order of the tree; those at the ends belong to one owner
- * and the middle one to another, or all to one. An owner takes one of its own, in the tree or
- * not, and removes and inserts it, in the order that this allows.
+ * and the middle one to another, or all to one. An owner takes one of its own, in
+ * the tree or not, and removes and inserts it, in the order that this allows.
  *
  * All that is shared is guarded by subs->lock, so a critical section is one step,
- * and no weak order can be seen. A removed object is freed memory: whoever
- * touches it fails an assertion.
+ * and no weak order can be seen. The one exception is the end of an only call: its
+ * two steps, the count and the queue of those who wait, are fully ordered in the
+ * code and may have others between them. @calls is the sum of both counts of the
+ * code. A removed object is freed memory: whoever touches it fails an assertion.
  *
  * P2: a remover that sleeps on is an invalid end state. P3 and P4 are asserted;
  * @present is the set of subscriptions that a bracket has to call: those there at
@@ -101,6 +105,37 @@ byte inside[W];		/* whose callback runs */
 	:: else								\
 	fi
 
+/* Without the lock: who wakes nobody has looked when nobody was there */
+#ifdef TWIN_ONLY_LOOK_FIRST
+#define LOOK_EARLY	some = asleep[0] || asleep[1]
+#define LOOK		skip
+#else
+#define LOOK_EARLY	skip
+#define LOOK		some = asleep[0] || asleep[1]
+#endif
+#ifdef TWIN_ONLY_TOUCHES
+#define TOUCH		assert(alive[s])
+#else
+#define TOUCH		skip
+#endif
+#define ONLY_OVER							\
+	LOOK_EARLY;							\
+	d_step {							\
+		assert(calls[s] > 0);					\
+		calls[s]--;						\
+		idle = (calls[s] == 0)					\
+	};								\
+	TOUCH;								\
+	LOOK;								\
+	d_step {							\
+		if							\
+		:: idle && some -> WAKE					\
+		:: else							\
+		fi;							\
+		idle = 0;						\
+		some = 0						\
+	}
+
 #define LINK_FINISH							\
 	next_finish[AT(w, s)] = finishes[w];				\
 	finishes[w] = s;						\
@@ -132,9 +167,10 @@ byte inside[W];		/* whose callback runs */
 proctype walker(byte w)
 {
 	byte s, t;
-	bool refused;
+	bool refused, first, only, idle, some;
 
 	d_step {
+		first = 1;
 		/* mn_record(), mn_first() */
 		clock++;
 		range_seq[w] = clock;
@@ -150,6 +186,10 @@ proctype walker(byte w)
 		!refused && MORE_STARTS ->
 			s = cursor[w];
 			STEP(w);
+			/* It stays off the list of walks: no cursor */
+			only = (first && cursor[w] == NONE);
+			walking[w] = !only;
+			first = 0;
 			calls[s]++;
 			inside[w] = s;
 			/* P4: only whom it should, and once */
@@ -159,7 +199,19 @@ proctype walker(byte w)
 	   };
 		/* invalidate_start() returns */
 		if
-		:: d_step {
+		:: only ->
+			atomic {
+				/* invalidate_finish() included, if it has one */
+				assert(alive[s]);
+				inside[w] = NONE;
+				if
+				:: w == 1 -> refused = 1
+				:: true
+				fi;
+				only = 0
+			};
+			ONLY_OVER
+		:: !only -> d_step {
 			assert(alive[s]);
 			inside[w] = NONE;
 			LINK_FINISH;
@@ -167,8 +219,8 @@ proctype walker(byte w)
 			OVER
 #endif
 		   }
-		:: d_step { assert(alive[s]); inside[w] = NONE; OVER }
-		:: w == 1 ->
+		:: !only -> d_step { assert(alive[s]); inside[w] = NONE; OVER }
+		:: !only && w == 1 ->
 			d_step {
 				assert(alive[s]);
 				inside[w] = NONE;
@@ -226,6 +278,7 @@ proctype walker(byte w)
 		od;
 		s = 0;
 		refused = 0;
+		first = 0;
 		cursor[w] = NONE;
 		walking[w] = 0
 	}

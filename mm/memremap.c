@@ -579,9 +579,9 @@ static void range_remove(struct dev_pagemap *pgmap, int i)
 
 /*
  * Pages whose references have no part in pgmap->ref. Nobody can come to one any
- * more; who has it will let go.
+ * more; who has it will let go. Not inlined: as a rule nobody has any.
  */
-static void page_wait_idle(struct dev_pagemap *pgmap, struct page *page)
+static noinline void page_wait_idle(struct page *page)
 {
 	unsigned long complain = jiffies + PAGE_IDLE_PATIENCE;
 
@@ -601,9 +601,13 @@ static void range_wait_idle(struct dev_pagemap *pgmap, int i)
 {
 	unsigned long pfn = first_pfn(&pgmap->ranges[i]) + pgmap_offset(pgmap, i);
 	unsigned long last = last_pfn(&pgmap->ranges[i]);
+	unsigned long step = pgmap_vmemmap_nr(pgmap);
+	struct page *page = pfn_to_page(pfn);
 
-	for (; pfn <= last; pfn += pgmap_vmemmap_nr(pgmap)) {
-		page_wait_idle(pgmap, pfn_to_page(pfn));
+	/* All struct pages are in one array: ZONE_DEVICE needs a vmemmap */
+	for (; pfn <= last; pfn += step, page += step) {
+		if (unlikely(page_ref_count(page) > 1))
+			page_wait_idle(page);
 		if (!(pfn % PAGES_PER_SUBSECTION))
 			cond_resched();
 	}

@@ -1010,7 +1010,7 @@ static void r_snapshot_extents(struct r_world *w, const struct r_call *c)
 
 	canary += c->max_extents;
 	do {
-		canary->start = R_CANARY;
+		canary->start = (unsigned long)R_CANARY;
 		range.max_extents = c->max_extents;
 		range.start = r_at(at);
 		ret = hmm_range_fault(&range);

@@ -127,6 +127,16 @@ static struct dm *fail_new(struct kunit *test, enum memory_type type)
 	return dm;
 }
 
+/* Pgmaps whose last puts go through put_devmap_managed_folio_refs() */
+static int managed_keys(void)
+{
+#ifdef CONFIG_FS_DAX
+	return static_key_count(&devmap_managed_key.key);
+#else
+	return 0;
+#endif
+}
+
 struct fail_traces {
 	unsigned long present, spanned, start;
 	long keys;
@@ -140,7 +150,7 @@ static struct fail_traces fail_traces_now(void)
 		.present = zone->present_pages,
 		.spanned = zone->spanned_pages,
 		.start = zone->zone_start_pfn,
-		.keys = static_key_count(&devmap_managed_key.key),
+		.keys = managed_keys(),
 	};
 }
 
@@ -489,12 +499,12 @@ static void refused(struct kunit *test)
 	memcpy(good, dm->pgmap, size);
 	bad->spoil(dm);
 	memcpy(was, dm->pgmap, size);
-	keys = static_key_count(&devmap_managed_key.key);
+	keys = managed_keys();
 
 	KUNIT_EXPECT_EQ(test, PTR_ERR_OR_ZERO(dm_try(dm)), bad->error);
 	dm_remove(dm);
 	expect_unchanged(test, dm->pgmap, was);
-	KUNIT_EXPECT_EQ(test, static_key_count(&devmap_managed_key.key), keys);
+	KUNIT_EXPECT_EQ(test, managed_keys(), keys);
 	KUNIT_EXPECT_FALSE(test, dm_found(PHYS_PFN(dm->res->start)));
 
 	memcpy(dm->pgmap, good, size);
@@ -1345,17 +1355,17 @@ static void fs_dax_keeps_mapping(struct kunit *test)
 /* Others pay nothing while there is no FS_DAX memory */
 static void fs_dax_key(struct kunit *test)
 {
-	int keys = static_key_count(&devmap_managed_key.key);
+	int keys = managed_keys();
 	struct dm *a = dm_simple(test, MEMORY_DEVICE_FS_DAX, SIZE);
 	struct dm *b = dm_simple(test, MEMORY_DEVICE_FS_DAX, SIZE);
 
-	KUNIT_EXPECT_EQ(test, static_key_count(&devmap_managed_key.key), keys + 2);
+	KUNIT_EXPECT_EQ(test, managed_keys(), keys + 2);
 	dm_simple(test, MEMORY_DEVICE_GENERIC, SIZE);
-	KUNIT_EXPECT_EQ(test, static_key_count(&devmap_managed_key.key), keys + 2);
+	KUNIT_EXPECT_EQ(test, managed_keys(), keys + 2);
 	dm_remove(a);
-	KUNIT_EXPECT_EQ(test, static_key_count(&devmap_managed_key.key), keys + 1);
+	KUNIT_EXPECT_EQ(test, managed_keys(), keys + 1);
 	dm_remove(b);
-	KUNIT_EXPECT_EQ(test, static_key_count(&devmap_managed_key.key), keys);
+	KUNIT_EXPECT_EQ(test, managed_keys(), keys);
 }
 
 /* ---- The page allocator ---- */

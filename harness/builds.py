@@ -5,6 +5,7 @@ our headers alone in each of them; and the smallest kernel, which must be no lar
 stock's. A warning is an error (CONFIG_WERROR)."""
 
 import copy
+import fnmatch
 import re
 import subprocess
 from pathlib import Path
@@ -13,7 +14,7 @@ import config as configs
 import kbuild
 import tree
 import verdict as verdicts
-from common import (BUILD, OK, REPO, Trouble, log_for, run, say,
+from common import (BUILD, OK, REPO, USAGE, Trouble, log_for, run, say,
                     write_if_changed)
 
 # One object directory for all that differ in options alone: each variant compiles
@@ -113,14 +114,25 @@ def size_of_nothing(settings, verdict):
     verdict.settle("builds:nothing", differ and f"stock {found['stock']}, ours {found['ours']}")
 
 
+def chosen(settings, name):
+    """Does T=GLOB, if there is one, mean this build?"""
+    globs = settings.tests.replace(",", " ").split() or ["*"]
+    return any(fnmatch.fnmatch(name, glob) for glob in globs)
+
+
 def phase_builds(settings):
     verdict = verdicts.Verdict(state="finished", code=OK)
     for name, there, config, more in kernels(settings):
+        if not chosen(settings, name):
+            continue
         try:
             why = one(there, config, log_for(f"builds-{name}"), *more)
         except Trouble as trouble:
             why = str(trouble)
         say(f"    {name}: {why or 'ok'}")
         verdict.settle(f"builds:{name}", why)
-    size_of_nothing(settings, verdict)
+    if chosen(settings, "nothing"):
+        size_of_nothing(settings, verdict)
+    if not verdict.names() and not settings.tests.startswith("debian"):
+        raise Trouble(USAGE, f"no build matches {settings.tests}")
     return verdict

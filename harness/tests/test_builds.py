@@ -11,7 +11,7 @@ sys.path.insert(0, str(HERE.parent))
 import builds       # noqa: E402
 import config as configs        # noqa: E402
 import pedantic     # noqa: E402
-from common import HARNESS, read_text       # noqa: E402
+from common import HARNESS, Settings, Trouble, read_text       # noqa: E402
 
 
 class Builds(unittest.TestCase):
@@ -29,6 +29,16 @@ class Builds(unittest.TestCase):
     def test_our_headers_are_found(self):
         self.assertLessEqual({"hmm.h", "mmu_notifier.h", "memremap.h"},
                              set(builds.headers()))
+
+    def test_some_are_chosen(self):
+        for tests, name, want in (("", "i386", True), ("i386 no-*", "no-numa", True),
+                                  ("i386", "clang", False), ("debian-*", "small", False)):
+            settings = Settings({"T": tests})
+            self.assertEqual(builds.chosen(settings, name), want)
+
+    def test_a_glob_for_nothing_is_an_error(self):
+        with self.assertRaises(Trouble):
+            builds.phase_builds(Settings({"T": "no-such-build"}))
 
     def test_a_warning_is_named(self):
         for status, tail in ((2, "CC x.o\nx.c:1: error: no"), (0, "x.c:1: warning: odd")):

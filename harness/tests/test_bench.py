@@ -65,13 +65,23 @@ class Bench(unittest.TestCase):
         self.assertEqual(bench.middle(boots), {"x/1": (4.0, "ops")})
 
     def test_a_stale_breakpoint_is_worth_another_boot(self):
-        results = [bench.StaleBreakpoint(1, "int3"),
-                   *[{"x/1": (2.0, "ops")}] * bench.CROWD_BOOTS]
-        with mock.patch.object(bench, "boot", side_effect=results):
-            self.assertEqual(bench.crowd_of(None, "bench"), {"x/1": (2.0, "ops")})
+        compared = (("stock", None, "stock", None), ("ours", None, "bench", None))
+        booted = []
+
+        def boot(_these, config, *_):
+            booted.append(config)
+            if len(booted) == 3:
+                raise bench.StaleBreakpoint(1, "int3")
+            return {"x/1": (2.0 if config == "bench" else 1.0, "ops")}
+
+        with mock.patch.object(bench, "boot", side_effect=boot):
+            self.assertEqual(bench.crowd_of(compared), {"stock": {"x/1": (1.0, "ops")},
+                                                        "ours": {"x/1": (2.0, "ops")}})
+        self.assertEqual(booted[:5], ["stock", "bench", "stock", "stock", "bench"])
+        self.assertEqual(len(booted), 2 * bench.CROWD_BOOTS + 1)
         with mock.patch.object(bench, "boot", side_effect=Trouble(1, "bad")), \
                 self.assertRaises(Trouble):
-            bench.crowd_of(None, "bench")
+            bench.crowd_of(compared)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,9 @@
  *	mn_read_begin_wait()	SAMPLE, the wait, RESAMPLE
  *	mmu_interval_read_retry()  CHECK, under the driver's lock
  *
+ * mn_spin() is not there: what it sees without the lock it believes only after it
+ * has taken the lock, as after the completion.
+ *
  * P1, the device has no entry from before an invalidation that has ended: @floor
  * is the newest page-table entry that an ended bracket left. The device's entry
  * is none or not older. Asserted wherever the one or the other changes.

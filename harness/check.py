@@ -224,7 +224,8 @@ class Phase:
     """One line of the verdict. `needs` is the phase without which it means nothing,
     `again` what repeats it; `always` phases are in 'make check', all in check-all.
     Phases in a lane go on beside those of the other lane: a guest in which one test
-    runs after the other leaves half of the host idle."""
+    runs after the other leaves half of the host idle. All boots of a kernel are in one
+    lane, because they write their initramfs to one place."""
 
     act: Callable
     needs: str = ""
@@ -263,8 +264,8 @@ PHASES = {
     "fuzz": Phase(fuzz.phase_fuzz, "kernel(debug)", always=True, lane=2),
     "boot(plain, IOMMU)": Phase(phase_dma("iommu"), "kernel(plain)", lane=1),
     "boot(plain, switch)": Phase(phase_dma("switch"), "kernel(plain)", lane=1),
-    "programs": Phase(programs.phase_programs, "kernel(plain)", lane=2),
-    "boot(rt, 4 CPUs)": boot("rt", 4, 1),
+    "programs": Phase(programs.phase_programs, "kernel(plain)", lane=1),
+    "boot(rt, 4 CPUs)": boot("rt", 4, 2),
     "boot(debug, 2 CPUs)": boot("debug", 2, 2),
     "boot(kcsan, 4 CPUs)": boot("kcsan", 4, 1),
     "mutants": Phase(mutants.phase_mutants, "kernel(plain)"),
@@ -311,8 +312,9 @@ def timed(name, settings, failed, times, record):
         say(f"{name:22} ok     before  {runs.totals([verdict])}")
         return verdict
     began = time.monotonic()
+    record.begin(name)
     verdict = guarded(name, settings, failed)
-    record.keep(name, verdict)
+    record.end(name, verdict)
     took = time.monotonic() - began
     before = f"last time {times[name]:.0f} s" if name in times else "first time"
     word = "ok" if verdict.code == OK else CODE_NAMES[verdict.code].upper()
@@ -355,9 +357,9 @@ def side_by_side(lanes, act):
             raise
 
 
-def run_phases(settings, names):
+def run_phases(settings, names, record=resume.Nothing()):
     times = load_json(TIMES, {})
-    verdicts_of, failed, record = {}, set(), resume.Record(settings)
+    verdicts_of, failed = {}, set()
 
     def act(name):
         verdicts_of[name] = timed(name, settings, failed, times, record)
@@ -378,20 +380,28 @@ def run_phases(settings, names):
     return next((v.code for _, v, _ in outcomes if v.code != OK), OK)
 
 
+def whole(settings, names):
+    """A check: all that belongs to its phases, and RESUME=1 goes on with it."""
+    settings.tests = ""
+    return run_phases(settings, names, resume.Record(settings))
+
+
 def at_every_change(settings):
-    return run_phases(settings, [name for name, phase in PHASES.items() if phase.always])
+    return whole(settings, [name for name, phase in PHASES.items() if phase.always])
 
 
 def everything(settings):
     """All of them, but for a boot that another one has all tests of."""
-    return run_phases(settings, [name for name in PHASES if name not in PARTS])
+    return whole(settings, [name for name in PHASES if name not in PARTS])
 
 
 def debug(settings):
-    return run_phases(settings, ["tree", *DEBUG])
+    return whole(settings, ["tree", *DEBUG])
 
 
 def only(settings, name):
+    if name == "builds":
+        debian.check_chosen(settings)
     names = ["tree", name]
     names += {"lint": ["W=1", "kernel(plain)", "sparse"], "builds": ["debian"]}.get(name, [])
     return run_phases(settings, names)

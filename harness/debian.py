@@ -13,7 +13,7 @@ import kbuild
 import pedantic
 import tree
 import verdict as verdicts
-from common import (BUILD, ENVIRONMENT, OK, REPO, Trouble, log_for, read_text,
+from common import (BUILD, ENVIRONMENT, OK, REPO, USAGE, Trouble, log_for, read_text,
                     run, say)
 
 PACKAGED = Path("/usr/src/linux-config-6.12")
@@ -71,6 +71,13 @@ def flavour(settings, stock, name):
     if different:
         return f"{len(different)} symbols, {different[0]} (log: {log})"
     return compiled(there, log) if name == COMPILED else None
+
+
+def check_chosen(settings):
+    """'make builds' has these, too: does T=GLOB mean any of all?"""
+    every = [*builds.names(), *(f"debian-{name}" for name in FLAVOURS)]
+    if not any(builds.chosen(settings, name) for name in every):
+        raise Trouble(USAGE, f"no build matches {settings.tests}: " + " ".join(every))
 
 
 def phase_debian(settings):

@@ -49,12 +49,12 @@ class Verdict:
         self.failed.append((name, why))
 
     def settle(self, name, why):
-        """Failed if there is a reason, passed if not; the code follows."""
-        if why:
+        """Passed if the reason is None, or else failed; the code follows."""
+        if why is None:
+            self.passed.append(name)
+        else:
             self.fail(name, why)
             self.code = TEST_FAILED
-        else:
-            self.passed.append(name)
 
     def names(self):
         return (set(self.passed) | {n for n, _ in self.failed}

@@ -10,6 +10,7 @@ sys.path.insert(0, str(HERE.parent))
 
 import builds       # noqa: E402
 import config as configs        # noqa: E402
+import debian       # noqa: E402
 import pedantic     # noqa: E402
 from common import HARNESS, Settings, Trouble, read_text       # noqa: E402
 
@@ -37,8 +38,15 @@ class Builds(unittest.TestCase):
             self.assertEqual(builds.chosen(settings, name), want)
 
     def test_a_glob_for_nothing_is_an_error(self):
-        with self.assertRaises(Trouble):
-            builds.phase_builds(Settings({"T": "no-such-build"}))
+        debian.check_chosen(Settings({"T": "no-numa"}))
+        debian.check_chosen(Settings({"T": "*debian*"}))
+        for tests in ("no-such-build", "debian-typo"):
+            with self.assertRaises(Trouble):
+                debian.check_chosen(Settings({"T": tests}))
+
+    def test_the_names_are_those_of_the_builds(self):
+        there = [name for name, *_ in builds.kernels(Settings({}))]
+        self.assertEqual(there, [n for n in builds.names() if n != "nothing"])
 
     def test_a_warning_is_named(self):
         for status, tail in ((2, "CC x.o\nx.c:1: error: no"), (0, "x.c:1: warning: odd")):

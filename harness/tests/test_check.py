@@ -37,6 +37,12 @@ class PhasesTest(unittest.TestCase):
         for name in names[first:]:
             self.assertFalse(name.startswith("kernel("), name)
 
+    def test_a_kernel_boots_in_one_lane(self):
+        for config in ("plain", "debug", "kcsan", "rt"):
+            lanes = {phase.lane for phase in check.PHASES.values()
+                     if phase.lane and phase.needs == f"kernel({config})"}
+            self.assertEqual(len(lanes), 1, config)
+
     def test_slow_tests_exist(self):
         sources = {p.stem for p in (REPO / "tools/testing/selftests/vm").glob("*.c")}
         self.assertLessEqual(check.SLOW_TESTS, sources)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What RESUME=1 leaves out: what was green on the same sources, nothing else."""
+"""What RESUME=1 leaves out: what was green with the same sources, nothing else."""
 
 import os
+import subprocess
 import tempfile
 import unittest
 from pathlib import Path
@@ -26,39 +27,62 @@ class ResumeTest(unittest.TestCase):
         with mock.patch.dict(os.environ, RESUME=wanted):
             return resume.Record(None, self.path)
 
-    def keep(self, name, code=OK):
-        self.record().keep(name, verdicts.Verdict(passed=["x"], skipped=[("y", "why")],
-                                                  code=code))
+    def run_one(self, name, code=OK, record=None):
+        record = record or self.record()
+        record.begin(name)
+        record.end(name, verdicts.Verdict(passed=["x"], skipped=[("y", "why")], code=code))
 
     def test_green_is_left_out(self):
-        self.keep("docs")
+        self.run_one("docs")
         found = self.record().find("docs")
         self.assertEqual((found.code, found.passed, found.skipped),
                          (OK, ["x"], [("y", "why")]))
 
     def test_not_unless_asked(self):
-        self.keep("docs")
+        self.run_one("docs")
         self.assertIsNone(self.record("").find("docs"))
         self.assertIsNone(self.record("0").find("docs"))
 
     def test_what_was_not_green_runs(self):
-        self.keep("docs", TEST_FAILED)
+        self.run_one("docs", TEST_FAILED)
         self.assertIsNone(self.record().find("docs"))
         self.assertIsNone(self.record().find("um"))
 
     def test_red_after_green_runs(self):
-        self.keep("docs")
-        self.keep("docs", TEST_FAILED)
+        self.run_one("docs")
+        self.run_one("docs", TEST_FAILED)
+        self.assertIsNone(self.record().find("docs"))
+
+    def test_cut_off_after_green_runs(self):
+        self.run_one("docs")
+        self.record("").begin("docs")
         self.assertIsNone(self.record().find("docs"))
 
     def test_other_sources_run(self):
-        self.keep("docs")
+        self.run_one("docs")
         self.sources = "two"
         self.assertIsNone(self.record().find("docs"))
 
+    def test_sources_that_change_under_a_phase(self):
+        record = self.record()
+        record.begin("docs")
+        self.sources = "two"
+        record.end("docs", verdicts.Verdict(code=OK))
+        self.sources = "one"
+        self.assertIsNone(self.record().find("docs"))
+
+    def test_two_runs_share_it(self):
+        one, two = self.record(), self.record()
+        self.run_one("docs", record=one)
+        self.run_one("um", record=two)
+        self.run_one("docs", TEST_FAILED, record=two)
+        self.run_one("arm64", record=one)
+        self.assertIsNone(self.record().find("docs"))
+        self.assertTrue(self.record().find("um") and self.record().find("arm64"))
+
     def test_preparations_always_run(self):
         for name in ("deps", "tree", "kernel(plain)"):
-            self.keep(name)
+            self.run_one(name)
             self.assertIsNone(self.record().find(name))
 
 
@@ -67,24 +91,39 @@ class FingerprintTest(unittest.TestCase):
         made = tempfile.TemporaryDirectory()
         self.addCleanup(made.cleanup)
         self.top = Path(made.name)
-        (self.top / "mm").mkdir()
-        (self.top / "mm/hmm.c").write_text("one\n")
+        patched = mock.patch.object(resume.tree, "base_identity", lambda ksrc: f"base {ksrc}")
+        patched.start()
+        self.addCleanup(patched.stop)
+        subprocess.run(["git", "init", "-q", self.top], check=True)
+        (self.top / ".gitignore").write_text("build/\n")
+        (self.top / "hmm.c").write_text("one\n")
 
     def prints(self, **env):
         return resume.fingerprint(Settings(env), self.top)
 
-    def test_contents_names_and_settings_count(self):
-        seen = {self.prints(), self.prints(APPEND="nokaslr")}
-        (self.top / "mm/hmm.c").write_text("two\n")
-        seen.add(self.prints())
-        (self.top / "mm/hmm.c").rename(self.top / "mm/hmm2.c")
-        seen.add(self.prints())
-        self.assertEqual(len(seen), 4)
+    def test_what_counts(self):
+        seen = [self.prints(), self.prints(APPEND="nokaslr"), self.prints(KSRC="/k")]
+        with mock.patch.dict(os.environ, SEED="7"):
+            seen.append(self.prints())
+        (self.top / "hmm.c").write_text("two\n")
+        seen.append(self.prints())
+        (self.top / "hmm.c").chmod(0o755)
+        seen.append(self.prints())
+        (self.top / "hmm.c").rename(self.top / "hmm2.c")
+        seen.append(self.prints())
+        self.assertEqual(len(set(seen)), len(seen))
+
+    def test_without_git(self):
+        (self.top / ".git").rename(self.top.parent / (self.top.name + ".git"))
+        self.addCleanup(subprocess.run, ["rm", "-rf", f"{self.top}.git"], check=False)
+        before = self.prints()
+        (self.top / "hmm.c").write_text("two\n")
+        self.assertNotEqual(before, self.prints())
 
     def test_what_is_made_does_not_count(self):
         before = self.prints()
-        (self.top / "__pycache__").mkdir()
-        (self.top / "__pycache__/x.pyc").write_text("x")
+        (self.top / "build").mkdir()
+        (self.top / "build/x.o").write_text("x")
         self.assertEqual(before, self.prints())
 
 

@@ -199,7 +199,8 @@ struct lockdep_map __mmu_notifier_invalidate_range_start_map = {
  *	mmu_interval_read_begin() looks without the lock whether there are any
  * @itree: interval subscriptions by address
  * @sorted: the same in the order of the tree, for going from one to the next
- * @walks: brackets that are calling several interval subscriptions right now
+ * @walks: brackets that are calling several interval subscriptions right now, and
+ *	the exit while it calls release
  * @readers: those who wait in mmu_interval_read_begin()
  * @removers: those who wait in mmu_interval_notifier_remove()
  *
@@ -270,8 +271,12 @@ static u64 mn_traced_ns(u64 began)
 /* No limit, and no signal ends it either */
 #define MN_UNKILLABLE	ULONG_MAX
 
-/* How long a reader spins: about what it costs to put it to sleep and wake it */
+/*
+ * How long a reader spins: about what it costs to put it to sleep and wake it. And
+ * how often it looks at most, for clocks that go by ticks.
+ */
 #define MN_SPIN_NS	(10 * NSEC_PER_USEC)
+#define MN_SPIN_LOOKS	1000
 
 struct mn_reader {
 	struct hlist_node node;
@@ -365,18 +370,21 @@ mn_unrecord(struct mmu_notifier_subscriptions *subs,
  */
 static bool mn_spin(const struct mn_reader *reader)
 {
+	unsigned int looks;
 	u64 until;
 
 	if (num_online_cpus() == 1)
 		return false;
 
 	until = local_clock() + MN_SPIN_NS;
-	while (READ_ONCE(reader->pending)) {
+	for (looks = 0; looks < MN_SPIN_LOOKS; looks++) {
+		if (!READ_ONCE(reader->pending))
+			return true;
 		if (need_resched() || local_clock() > until)
 			return false;
 		cpu_relax();
 	}
-	return true;
+	return false;
 }
 
 /* Sleep, for at most @timeout jiffies; 0 if that was too short, or an error */
@@ -608,15 +616,15 @@ EXPORT_SYMBOL_GPL(__mmu_interval_check_seq);
  * A walk calls every subscription that overlaps its bracket and was there when
  * it began. The tree changes meanwhile: nothing is frozen. Under subs->lock the
  * walk notes where it will go on (@cursor), and drops the lock for the call. All
- * who walk are on subs->walks, so that mmu_interval_notifier_remove() can move on
- * a cursor that stands at what it takes out.
+ * that have a cursor are on subs->walks, so that mmu_interval_notifier_remove() can
+ * move on one that stands at what it takes out.
  *
  * Each subscription counts the calls under way on it; calls begin under the lock.
  * Who removes it waits for the count to fall to zero. It is off the tree by then,
  * so no further call begins; and a walk that ends a call and finds its
  * subscription off the tree knows that somebody may be waiting.
  *
- * As a rule a bracket hits one subscription. Such a walk has no cursor and is on
+ * A bracket that hits any as a rule hits one. Such a walk has no cursor and is on
  * no list, and the end of its only call takes no lock. These calls have a count of
  * their own, and who ends one must not look at the subscription any more, but at
  * the queue of those who wait.
@@ -712,8 +720,9 @@ static __always_inline void mn_only_call_over(struct mmu_notifier_subscriptions 
 static __always_inline void mn_trace_collision(struct mmu_interval_notifier *ini,
 					       const struct mmu_notifier_range *range)
 {
+	/* Another bracket's callback may be storing its own */
 	if (trace_mmu_notifier_collision_enabled() &&
-	    ini->seq == (unsigned long)range->seq)
+	    READ_ONCE(ini->seq) == (unsigned long)range->seq)
 		trace_mmu_notifier_collision(ini, range->seq);
 }
 

@@ -2990,6 +2990,24 @@ static void two_passes_refused(struct kunit *test)
 		t_remove(test, s[i]);
 }
 
+/* The same where the one that refuses is the only one */
+static void two_passes_refused_alone(struct kunit *test)
+{
+	struct t_ini *s = t_insert_two(test, 0, 0, PG(8));
+	unsigned long seq;
+
+	t_need_spinning(test);
+	s->refuse = true;
+	seq = t_read(test, s);
+	KUNIT_EXPECT_EQ(test, t_nonblock(test, 0, PG(8)), -EAGAIN);
+	EXPECT_LOG(test, "i0 ");
+	KUNIT_EXPECT_EQ(test, finished(s), 0);
+	/* It has stored nothing, and neither a bracket nor a call is left behind */
+	KUNIT_EXPECT_EQ(test, t_read(test, s), seq);
+	KUNIT_EXPECT_FALSE(test, t_collided(s, seq));
+	t_remove(test, s);
+}
+
 /* A list subscription refuses: by then the intervals are through */
 static void two_passes_refused_by_list(struct kunit *test)
 {
@@ -3980,6 +3998,22 @@ static void warns_of_interval_refusal(struct kunit *test)
 	t_unregister(test, l);
 }
 
+static void warns_of_only_refusal(struct kunit *test)
+{
+	struct t_list *l;
+	struct t_ini *s;
+
+	expect_warning_begin(test);
+	s = t_insert(test, 0, 0, PG(1));
+	l = t_register(test, 0, &full_ops);
+	s->refuse = true;
+	t_invalidate(test, 0, PG(1));
+	expect_warning_end(test);
+	EXPECT_LOG(test, "i0 S0 E0 ");
+	t_remove(test, s);
+	t_unregister(test, l);
+}
+
 static void warns_of_second_start(struct kunit *test)
 {
 	struct t_bracket *r;
@@ -4072,7 +4106,7 @@ static void probe_end(void *mm, const struct mmu_notifier_range *range, u64 ns)
 		t_log(t_env, 'c', range->start >> PAGE_SHIFT);
 }
 
-/* Collisions are told with the lock of the subscriptions held: not for the log */
+/* Collisions may be told with the lock of the subscriptions held: not for the log */
 static atomic_t collisions_told;
 
 static void probe_collision(void *mm, const struct mmu_interval_notifier *ini,
@@ -4096,6 +4130,7 @@ static void brackets_traced(struct kunit *test)
 	struct mm_struct *mm = t_env->mm;
 	struct t_list *l = t_register(test, 0, &start_only_ops);
 	struct t_ini *s = t_insert(test, 0, PG(1), PG(2));
+	struct t_ini *two = t_insert_two(test, 1, PG(1), PG(3));
 
 	KUNIT_ASSERT_EQ(test, register_trace_mmu_notifier_start(probe_start, mm), 0);
 	KUNIT_ASSERT_EQ(test, register_trace_mmu_notifier_end(probe_end, mm), 0);
@@ -4106,16 +4141,20 @@ static void brackets_traced(struct kunit *test)
 
 	atomic_set(&collisions_told, 0);
 	t_invalidate(test, PG(1), PG(3));
-	EXPECT_LOG(test, "i0 S0 h2 y0 c1 ");
-	KUNIT_EXPECT_EQ(test, atomic_read(&collisions_told), 1);
+	EXPECT_LOG(test, "i0 i1 f1 S0 h3 y0 c1 ");
+	KUNIT_EXPECT_EQ(test, atomic_read(&collisions_told), 2);
 	t_invalidate(test, PG(2), PG(3));
-	EXPECT_LOG(test, "S0 h1 y0 c2 ");
-	KUNIT_EXPECT_EQ(test, atomic_read(&collisions_told), 1);
+	EXPECT_LOG(test, "i1 f1 S0 h2 y0 c2 ");
+	KUNIT_EXPECT_EQ(test, atomic_read(&collisions_told), 3);
+	t_invalidate(test, PG(3), PG(4));
+	EXPECT_LOG(test, "S0 h1 y0 c3 ");
+	KUNIT_EXPECT_EQ(test, atomic_read(&collisions_told), 3);
 	l->refuse = -EAGAIN;
-	KUNIT_EXPECT_EQ(test, t_nonblock(test, PG(2), PG(3)), -EAGAIN);
+	KUNIT_EXPECT_EQ(test, t_nonblock(test, PG(3), PG(4)), -EAGAIN);
 	EXPECT_LOG(test, "S0 h1 n0 ");
 	l->refuse = 0;
 	kunit_release_action(test, untrace, mm);
+	t_remove(test, two);
 	t_remove(test, s);
 	t_unregister(test, l);
 }
@@ -4197,6 +4236,7 @@ static struct kunit_case mmu_notifier_cases[] = {
 	KUNIT_CASE(two_passes_collide),
 	KUNIT_CASE(two_passes_at_once),
 	KUNIT_CASE(two_passes_refused),
+	KUNIT_CASE(two_passes_refused_alone),
 	KUNIT_CASE(two_passes_refused_by_list),
 	KUNIT_CASE(two_passes_at_exit),
 	KUNIT_CASE(remove_waits_for_finish),
@@ -4217,6 +4257,7 @@ static struct kunit_case mmu_notifier_cases[] = {
 	KUNIT_CASE(warns_of_blockable_refusal),
 	KUNIT_CASE(warns_of_refusal_with_end),
 	KUNIT_CASE(warns_of_interval_refusal),
+	KUNIT_CASE(warns_of_only_refusal),
 	KUNIT_CASE(warns_of_second_start),
 	KUNIT_CASE(warns_of_missing_end),
 	KUNIT_CASE(warns_of_remove),

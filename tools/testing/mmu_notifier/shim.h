@@ -183,6 +183,7 @@ static inline bool atomic_inc_not_zero(atomic_t *a)
 /* ---- Contexts ---- */
 
 extern __thread unsigned int shim_spinlocks, shim_nonblock, shim_srcu_depth;
+extern __thread unsigned int shim_looks;
 
 #define might_sleep()							\
 	do {								\
@@ -194,7 +195,8 @@ extern __thread unsigned int shim_spinlocks, shim_nonblock, shim_srcu_depth;
 #define might_lock_read(lock)		((void)(lock))
 #define non_block_start()		((void)shim_nonblock++)
 #define non_block_end()			((void)shim_nonblock--)
-#define need_resched()			false
+/* Now and then somebody else wants the CPU */
+#define need_resched()			(++shim_looks % 16 == 0)
 #define tif_need_resched()		false
 #define cond_resched()			({ might_sleep(); sched_yield(); 0; })
 #define cpu_relax()			sched_yield()

@@ -150,6 +150,7 @@ struct thread {
 };
 
 __thread unsigned int shim_spinlocks, shim_nonblock, shim_srcu_depth, shim_slot;
+__thread unsigned int shim_looks;
 static __thread struct thread *me;
 
 static struct thread threads[MAX_THREADS];

@@ -13,6 +13,7 @@
  *	mn_only_call_over()			ONLY_OVER
  *	mn_walk_call_start()			LINK_FINISH
  *	mn_calls_over()				UNCALLED
+ *	mmu_interval_notifier_remove(),
  *	mn_remove_from_walks()			REMOVE
  *	mn_walks_skip()				SKIP
  *	mn_interval_link()			INSERT
@@ -26,8 +27,8 @@
  * All that is shared is guarded by subs->lock, so a critical section is one step,
  * and no weak order can be seen. The one exception is the end of an only call: its
  * two steps, the count and the queue of those who wait, are fully ordered in the
- * code and may have others between them. @calls is the sum of both counts of the
- * code. A removed object is freed memory: whoever touches it fails an assertion.
+ * code and may have others between them. A removed object is freed memory:
+ * whoever touches it fails an assertion.
  *
  * P2: a remover that sleeps on is an invalid end state. P3 and P4 are asserted;
  * @present is the set of subscriptions that a bracket has to call: those there at
@@ -53,6 +54,7 @@ bool walking[W];
 byte range_seq[W];
 byte cursor[W];
 byte calls[N];
+byte only_calls[N];
 bool asleep[2];		/* the owners, on subs->removers */
 
 /* Private to a walk: the head; one finish for a walk and a subscription */
@@ -121,9 +123,9 @@ byte inside[W];		/* whose callback runs */
 #define ONLY_OVER							\
 	LOOK_EARLY;							\
 	d_step {							\
-		assert(calls[s] > 0);					\
-		calls[s]--;						\
-		idle = (calls[s] == 0)					\
+		assert(only_calls[s] > 0);				\
+		only_calls[s]--;					\
+		idle = (only_calls[s] == 0)				\
 	};								\
 	TOUCH;								\
 	LOOK;								\
@@ -190,7 +192,10 @@ proctype walker(byte w)
 			only = (first && cursor[w] == NONE);
 			walking[w] = !only;
 			first = 0;
-			calls[s]++;
+			if
+			:: only -> only_calls[s]++
+			:: else -> calls[s]++
+			fi;
 			inside[w] = s;
 			/* P4: only whom it should, and once */
 			assert(alive[s] && present[AT(w, s)]);
@@ -287,7 +292,7 @@ proctype walker(byte w)
 #ifdef TWIN_NO_WAIT
 #define UNCALLED	idle = 1
 #else
-#define UNCALLED	idle = (calls[s] == 0)
+#define UNCALLED	idle = (calls[s] == 0 && only_calls[s] == 0)
 #endif
 
 #ifdef TWIN_NO_SKIP
@@ -306,18 +311,34 @@ proctype walker(byte w)
 #define SKIP_FIRST	skip
 #endif
 
+#ifdef TWIN_ONLY_FORGOTTEN
+#define AT_ONCE		(!walking[0] && !walking[1])
+#else
+#define AT_ONCE		(!walking[0] && !walking[1] && only_calls[s] == 0)
+#endif
+
 #define REMOVE								\
 	atomic {							\
-		SKIP_FIRST;						\
-		SKIP(1);						\
+		if							\
+		:: AT_ONCE ->						\
+			/* Who is in a call of a walk is in a walk */	\
+			assert(calls[s] == 0);				\
+			idle = 1					\
+		:: else ->						\
+			SKIP_FIRST;					\
+			SKIP(1)						\
+		fi;							\
 		in_tree[s] = 0;						\
 		present[AT(0, s)] = 0;					\
 		present[AT(1, s)] = 0					\
 	};								\
-	d_step { UNCALLED };						\
 	do								\
 	:: !idle ->							\
-		WAIT							\
+		d_step { UNCALLED };					\
+		if							\
+		:: !idle -> WAIT					\
+		:: else							\
+		fi							\
 	:: else -> break						\
 	od;								\
 	atomic {							\

@@ -255,7 +255,7 @@ static int hmm_result(const struct hmm_walk *walk, int ret)
  *   has been faulted in first, see DOC: Getting through,
  * * -EPERM if writing is asked for where the VMA does not allow it,
  * * -EFAULT if a page that is asked for cannot be had: no VMA, not readable, no
- *   struct page, poisoned, beyond the end of its file,
+ *   struct page, poisoned, beyond the end of its file, a userfaultfd's to supply,
  * * -ENOMEM if there is no memory for a fault,
  * * -EINTR on a fatal signal.
  */

@@ -882,7 +882,8 @@ static int devmem_add_pages(struct hmm_devmem *devmem,
  * Context: Process context, sleeps; takes the memory hotplug lock.
  * Return: the memory. ERR_PTR() of -EINVAL if @desc is not as described there,
  * -ERANGE if no range of physical addresses is as large and unused, -ENOMEM, and what
- * memremap_pages() returns. The reason of all but -ENOMEM is in the kernel log.
+ * memremap_pages() returns. The reason of a bad @desc, of -ERANGE and of -ENXIO is in
+ * the kernel log.
  */
 struct hmm_devmem *devm_hmm_devmem_add(struct device *dev,
 				       const struct hmm_devmem_desc *desc)

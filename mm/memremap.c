@@ -45,7 +45,7 @@
 /**
  * DOC: Where core code hands over
  *
- * All of these but the last stand in 6.12 as they are:
+ * All of these but do_swap_page() and the last stand in 6.12 as they are:
  *
  * * __folio_put() and folios_put_refs() in mm/swap.c: a folio of ZONE_DEVICE whose
  *   last reference went is given to free_zone_device_folio(), and so never comes
@@ -62,7 +62,8 @@
  *   nothing that it manages.
  * * pfn_to_online_page() in mm/memory_hotplug.c asks get_dev_pagemap() where a
  *   section has both kinds of memory.
- * * do_swap_page() in mm/memory.c calls migrate_to_ram.
+ * * do_swap_page() in mm/memory.c calls migrate_to_ram, patched to lock the page for
+ *   the call.
  * * GUP in mm/gup.c takes a pgmap by get_dev_pagemap() before it takes a page that
  *   a devmap entry maps, with interrupts off or under the page-table lock.
  * * mf_generic_kill_procs() in mm/memory-failure.c refuses private and coherent

@@ -102,35 +102,75 @@ struct hmm_devmem {
 	unsigned long bad;	/* pages that are kept from everybody */
 };
 
-/* @page is of a memory that devm_hmm_devmem_add() has made: the caller knows */
+/**
+ * hmm_devmem_from_page() - the memory that a page is of
+ * @page: of a memory that devm_hmm_devmem_add() has made: the caller knows
+ *
+ * Context: Any; while the memory is there.
+ * Return: the memory.
+ */
 static inline struct hmm_devmem *hmm_devmem_from_page(const struct page *page)
 {
 	return container_of(page_pgmap(page), struct hmm_devmem, pgmap);
 }
 
+/**
+ * hmm_devmem_private() - what the driver has handed in
+ * @devmem: the memory
+ *
+ * Context: Any.
+ * Return: hmm_devmem_desc.private.
+ */
 static inline void *hmm_devmem_private(const struct hmm_devmem *devmem)
 {
 	return devmem->private;
 }
 
+/**
+ * hmm_devmem_first_pfn() - where a memory begins, for migrate_device_range()
+ * @devmem: the memory
+ *
+ * Context: Any.
+ * Return: the pfn of its first page.
+ */
 static inline unsigned long
 hmm_devmem_first_pfn(const struct hmm_devmem *devmem)
 {
 	return devmem->first_pfn;
 }
 
+/**
+ * hmm_devmem_nr_pages() - how large a memory is
+ * @devmem: the memory
+ *
+ * Context: Any.
+ * Return: its size in pages, used or not.
+ */
 static inline unsigned long hmm_devmem_nr_pages(const struct hmm_devmem *devmem)
 {
 	return devmem->nr_pages;
 }
 
-/* The number of @page within its memory, from 0 on: where it is on the device */
+/**
+ * hmm_devmem_page_index() - where on the device a page is
+ * @page: of a memory that devm_hmm_devmem_add() has made
+ *
+ * Context: Any; while the memory is there.
+ * Return: the number of @page within its memory, from 0 on.
+ */
 static inline unsigned long hmm_devmem_page_index(const struct page *page)
 {
 	return page_to_pfn(page) - hmm_devmem_from_page(page)->first_pfn;
 }
 
-/* The opposite; @index is less than hmm_devmem_nr_pages() */
+/**
+ * hmm_devmem_page() - which page is at a place on the device
+ * @devmem: the memory
+ * @index: number of the page; less than hmm_devmem_nr_pages()
+ *
+ * Context: Any; while the memory is there.
+ * Return: the page, in use or not.
+ */
 static inline struct page *hmm_devmem_page(const struct hmm_devmem *devmem,
 					   unsigned long index)
 {

@@ -29,10 +29,10 @@ struct hmm_mirror_ops {
 	 * hmm_mirror_last(), and wait until the device has noticed. The event
 	 * and the owner of the range say what happens, and
 	 * mmu_notifier_range_access() what access remains. A driver may leave
-	 * its entries as they are over MMU_NOTIFY_SOFT_DIRTY or over a
-	 * migration of its own, take away writing over a change of protection,
-	 * and free its tables over MMU_NOTIFY_UNMAP. Faults that are under way
-	 * collide in any case.
+	 * its entries as they are over MMU_NOTIFY_SOFT_DIRTY, and over a
+	 * migration of its own those of pages that take no part in it; take
+	 * away writing over a change of protection, and free its tables over
+	 * MMU_NOTIFY_UNMAP. Faults that are under way collide in any case.
 	 *
 	 * Called under the lock, the pages are still mapped. May sleep iff the
 	 * range is blockable. Returns true; false is allowed only where the

@@ -75,9 +75,10 @@ enum memory_type {
  *	%MEMORY_DEVICE_PCI_P2PDMA.
  * @folio_free: The same for folios of any order; takes the place of @page_free.
  * @migrate_to_ram: A CPU has touched a page of %MEMORY_DEVICE_PRIVATE: bring
- *	vmf->page home, by migrate_vma_setup() and its like. The mmap lock is held
- *	for reading, the page has a reference for the call and is not locked. Returns
- *	0 to have the access tried again, or a VM_FAULT_* code.
+ *	vmf->page home, by migrate_vma_setup() and its like, with fault_page set. The
+ *	mmap lock is held, for reading or writing. The page is locked and has a
+ *	reference, both for the call and both the caller's. Returns 0 to have the
+ *	access tried again, or a VM_FAULT_* code.
  * @memory_failure: Pages have gone bad. Returns 0, or -EOPNOTSUPP to have the
  *	processes killed that map them.
  */

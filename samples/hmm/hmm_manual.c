@@ -331,9 +331,6 @@ static bool my_mirror_invalidate(struct hmm_mirror *mirror,
 	unsigned long first = hmm_mirror_first(mirror, range);
 	unsigned long last = hmm_mirror_last(mirror, range);
 
-	/* Our own migration: we mend the table ourselves */
-	if (range->event == MMU_NOTIFY_MIGRATE && range->owner == ctx->owner)
-		return true;
 	if (access & MMU_NOTIFIER_RANGE_WRITE)
 		return true;
 	if (access & MMU_NOTIFIER_RANGE_READ)
@@ -531,10 +528,6 @@ static int my_migrate_to_device(struct my_gpu *gpu, struct vm_area_struct *vma,
 	}
 	my_wait_for_copies(gpu);
 	migrate_vma_pages(&args);
-	for (i = 0; i < args.npages; i++)
-		if (dst[i] && src[i] & MIGRATE_PFN_MIGRATE)
-			my_map(gpu, start + i * PAGE_SIZE,
-			       migrate_pfn_to_page(dst[i]));
 	migrate_vma_finalize(&args);
 	return 0;
 }

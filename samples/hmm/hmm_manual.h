@@ -40,7 +40,6 @@ struct my_context {
 	struct hmm_mirror mirror;
 	struct mutex lock;		/* guards the table */
 	struct my_table *table;
-	void *owner;
 };
 
 /* ---- vm ---- */
@@ -97,7 +96,6 @@ void my_copy_to_vram(struct my_gpu *gpu, u64 to, struct page *from);
 void my_clear_vram(struct my_gpu *gpu, u64 to);
 void my_copy_from_vram(struct my_gpu *gpu, struct page *to, u64 from);
 void my_wait_for_copies(struct my_gpu *gpu);
-void my_map(struct my_gpu *gpu, unsigned long addr, struct page *page);
 bool my_vram_in_use(struct my_gpu *gpu);
 
 extern const struct hmm_devmem_ops my_hbm_ops;

@@ -389,8 +389,8 @@ static size_t device_max_run(struct device *dev)
  *
  * * -EINVAL if there are no entries, or not a whole number of @dma_entry_size, or
  *   that is not a size as above, or is more than can be mapped at a time,
- * * -EOPNOTSUPP if the device would need bounce buffers: it cannot address all of
- *   memory, or bouncing is forced on it, or memory is encrypted,
+ * * -EOPNOTSUPP if the device has no DMA mask, or would need bounce buffers: it
+ *   cannot address all of memory, or bouncing is forced on it, or memory is encrypted,
  * * -ENOMEM.
  *
  * On error there is nothing to be freed.

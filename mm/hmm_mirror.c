@@ -550,9 +550,10 @@ static bool mirror_covers(const struct hmm_mirror *mirror,
  * @mirror->lock, nor a lock that is taken inside one of them. A worker may be here
  * while release waits for it.
  * Return: 0, or what map or refill returned; -EINVAL if @range is not page aligned,
- * empty, not within @mirror, or has a pfn_flags_mask; -ESRCH if the process is gone
- * or the mirror has ended; -EBUSY if collisions went on for @timeout; -EINTR on a
- * fatal signal; -EPERM, -EFAULT and -ENOMEM as hmm_range_fault().
+ * empty, not within @mirror, has a pfn_flags_mask, or members that do not go together;
+ * -ESRCH if the process is gone or the mirror has ended; -EBUSY if collisions went on
+ * for @timeout; -EINTR on a fatal signal; -EPERM, -EFAULT and -ENOMEM as
+ * hmm_range_fault_unlocked_timeout().
  */
 int hmm_mirror_fault(struct hmm_mirror *mirror, struct hmm_range *range,
 		     unsigned long timeout)

@@ -1726,8 +1726,8 @@ static int mn_interval_check(struct mm_struct *mm, unsigned long start,
  * that is in flight now does not call @ini; mmu_interval_read_begin() waits for
  * it. An object that has been removed may be inserted again.
  *
- * Context: Process context, may sleep. The first insertion on an mm takes the
- * mmap lock for writing, further ones do not.
+ * Context: Process context, may sleep. The mmap lock is not held: the first
+ * insertion on an mm takes it for writing, further ones do not.
  * Return: 0; -EOVERFLOW if @length is 0 or the interval wraps; -EINVAL if there
  * is no callback or nobody uses @mm any more; -ENOMEM; -EINTR on a pending
  * signal.

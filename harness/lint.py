@@ -142,11 +142,18 @@ def floors(_settings):
             for said in style.upwards(path, source)]
 
 
+def contexts(_settings):
+    sources = [p for p in ours(".c", ".h") if not str(p).startswith(("tools/", "samples/"))]
+    return [said for path, source in style.read(REPO, sources).items()
+            for said in style.without_context(path, source)]
+
+
 def by_tool(settings, clean):
     """(name, the tool that it needs, what to call) of what is not file by file."""
     sources = style.read(settings.tree, [p for p in kernel_sources() if p.endswith(".c")])
     yield "length of functions", None, (lengths, (settings,))
     yield "floors of the house", None, (floors, (settings,))
+    yield "contexts of functions", None, (contexts, (settings,))
     yield "flake8", "flake8", (python, (settings,))
     for script in semantic_patches(settings):
         yield (f"coccinelle: {script.stem}", "spatch",

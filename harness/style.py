@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 """Rules of this project that no common tool checks: how long a function may be, and
-which room may call which."""
+which room may call which, and that each public function says where it may be called."""
 
 import re
 from pathlib import Path
@@ -39,6 +39,8 @@ HOUSE = re.compile(r"^#include [<\"]((?:linux/|trace/events/)?(?:mmu_notifier|me
                    r"test_hmm\w*|(?:\.\./)*(?:mm/)?internal)\.h)[>\"]", re.M)
 
 FUNCTION = re.compile(r"^\w[^\n;={}]*\([^;{}]*\)[^;{}()]*\n\{\n(.*?)^\}", re.M | re.S)
+DOC = re.compile(r"^/\*\*\n \* (\w+)\(\) - .*?\*/", re.M | re.S)
+EXPORT = re.compile(r"^EXPORT_SYMBOL(?:_GPL)?\((\w+)\);", re.M)
 
 
 def parted(source):
@@ -76,6 +78,17 @@ def upwards(path, source):
         return []
     return [f"{path}: <{name}> is not below it" for name in HOUSE.findall(source)
             if name not in allowed]
+
+
+def without_context(path, source):
+    """Functions whose kernel-doc does not say where they may be called. All exported
+    ones have kernel-doc at all."""
+    bad = [f"{path}: {doc[1]}() has no Context" for doc in DOC.finditer(source)
+           if " * Context: " not in doc[0]]
+    known = {doc[1] for doc in DOC.finditer(source)}
+    return bad + [f"{path}: {name}() is exported and has no kernel-doc"
+                  for name in EXPORT.findall(source)
+                  if name + "(" in source and not name.startswith("__") and name not in known]
 
 
 def too_long(sources):

@@ -241,6 +241,7 @@ static struct route route_out(struct tdev *tdev)
  * @page: that it has an entry for
  * @range: whatever happens to the entry
  *
+ * Context: Any; as a rule the invalidate callback.
  * Return: as mmu_notifier_range_access(), and all access for pages that do not take
  * part in a migration of this device's, or that it has made its own exclusively.
  */

@@ -192,6 +192,8 @@ static u8 hmm_refused(unsigned long request)
  * hmm_walk_init() - begin a walk
  * @walk: zeroed
  * @range: has been checked
+ *
+ * Context: Any.
  */
 void hmm_walk_init(struct hmm_walk *walk, struct hmm_range *range)
 {

@@ -192,6 +192,7 @@ static bool pgmap_covers(struct dev_pagemap *pgmap, unsigned long pfn)
  * @pgmap: a pgmap to which the caller has a reference
  * @pfn: any page
  *
+ * Context: Any.
  * Return: true if @pfn is in one of the ranges of @pgmap and does not hold its
  * struct pages, or what stands in front of them.
  */
@@ -208,6 +209,7 @@ bool pgmap_pfn_valid(struct dev_pagemap *pgmap, unsigned long pfn)
 /**
  * memremap_compat_align() - what device memory has to be aligned to
  *
+ * Context: Any.
  * Return: in bytes, what the start and the length of a range must be multiples of
  * on every machine of this architecture.
  */

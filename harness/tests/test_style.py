@@ -46,6 +46,25 @@ class LengthTest(unittest.TestCase):
         self.assertEqual(len(style.too_long({"a.c": long * 10 + SOURCE})), 1)
 
 
+class ContextTest(unittest.TestCase):
+    GOOD = ("/**\n * f() - does it\n * @x: what\n *\n * Context: Any.\n * Return: 0.\n */\n"
+            "int f(int x)\n{\n}\nEXPORT_SYMBOL_GPL(f);\n")
+
+    def test_good(self):
+        self.assertEqual(style.without_context("a.c", self.GOOD), [])
+        self.assertEqual(style.without_context(
+            "a.c", "/**\n * struct f - it\n */\nEXPORT_SYMBOL_GPL(key);\n"), [])
+
+    def test_no_context(self):
+        bad = self.GOOD.replace(" * Context: Any.\n", "")
+        self.assertEqual(style.without_context("a.c", bad), ["a.c: f() has no Context"])
+
+    def test_no_kernel_doc(self):
+        bad = self.GOOD.replace("/**", "/*")
+        self.assertEqual(style.without_context("a.c", bad),
+                         ["a.c: f() is exported and has no kernel-doc"])
+
+
 class FloorTest(unittest.TestCase):
     def said(self, path, *headers):
         return style.upwards(path, "".join(f"#include {name}\n" for name in headers))

@@ -85,6 +85,7 @@ enum hmm_pfn_flags {
  * No reference is held on the page: it stays what it is only as long as
  * mmu_interval_read_retry() says so, under the driver's lock.
  *
+ * Context: Any.
  * Return: the struct page; meaningless for an entry without %HMM_PFN_VALID.
  */
 static inline struct page *hmm_pfn_to_page(unsigned long hmm_pfn)
@@ -100,6 +101,7 @@ static inline struct page *hmm_pfn_to_page(unsigned long hmm_pfn)
  * in virtual addresses and in pfns, all with the same permissions; so may the
  * device, within its range.
  *
+ * Context: Any.
  * Return: 0 for a page mapped on its own.
  */
 static inline unsigned int hmm_pfn_to_map_order(unsigned long hmm_pfn)
@@ -145,6 +147,7 @@ struct hmm_encoding {
  * @pfn: the page
  * @write: may the device write to it?
  *
+ * Context: Any.
  * Return: the entry.
  */
 static inline u64 hmm_encode(const struct hmm_encoding *enc, unsigned long pfn,
@@ -159,6 +162,7 @@ static inline u64 hmm_encode(const struct hmm_encoding *enc, unsigned long pfn,
  * @enc: the encoding
  * @flags: HMM_PFN_REQ_*
  *
+ * Context: Any.
  * Return: what to put in the entry before the call.
  */
 static inline u64 hmm_encode_request(const struct hmm_encoding *enc,
@@ -174,6 +178,7 @@ static inline u64 hmm_encode_request(const struct hmm_encoding *enc,
  * @enc: the encoding
  * @entry: has @enc->valid
  *
+ * Context: Any.
  * Return: the pfn.
  */
 static inline unsigned long hmm_encoded_pfn(const struct hmm_encoding *enc,

@@ -113,6 +113,7 @@ struct hmm_mirror {
  * @mirror: the mirror
  * @range: what its invalidate callback was given
  *
+ * Context: Any; as a rule the invalidate callback.
  * Return: the address.
  */
 static inline unsigned long
@@ -127,6 +128,7 @@ hmm_mirror_first(const struct hmm_mirror *mirror,
  * @mirror: the mirror
  * @range: what its invalidate callback was given
  *
+ * Context: Any; as a rule the invalidate callback.
  * Return: the address.
  */
 static inline unsigned long

@@ -152,6 +152,7 @@ static inline unsigned long pgmap_vmemmap_nr(struct dev_pagemap *pgmap)
  *
  * The tails of a compound page have no pgmap of their own: its place is taken.
  *
+ * Context: Any; while the memory is there.
  * Return: the pgmap, as memremap_pages() was given it.
  */
 static inline struct dev_pagemap *page_pgmap(const struct page *page)

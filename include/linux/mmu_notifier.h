@@ -386,6 +386,8 @@ void __mmu_interval_check_seq(struct mmu_interval_notifier *ini,
  * pairs with the first load of mmu_interval_read_begin(), which takes no lock
  * of the driver either, so that a reader who gets the new value also finds the
  * invalidation recorded as in flight.
+ *
+ * Context: The invalidate callback of @ini; does not sleep.
  */
 static inline void
 mmu_interval_set_seq(struct mmu_interval_notifier *ini,
@@ -454,6 +456,7 @@ void __mmu_notifier_arch_invalidate_secondary_tlbs(struct mm_struct *mm,
  * mmu_notifier_range_blockable() - may a callback sleep over this range?
  * @range: what the callback was given
  *
+ * Context: Any; as a rule a callback.
  * Return: false where the caller cannot wait, as in the OOM reaper.
  */
 static inline bool
@@ -473,6 +476,7 @@ mmu_notifier_range_blockable(const struct mmu_notifier_range *range)
  * After MMU_NOTIFY_SOFT_DIRTY all is left: the process wants to know which pages
  * are written to from now on. A device that keeps its mappings is not seen then.
  *
+ * Context: Any; as a rule a callback.
  * Return: MMU_NOTIFIER_RANGE_READ, with MMU_NOTIFIER_RANGE_WRITE or without; 0
  * where the pages may go away, or the cause has not said.
  */
@@ -542,6 +546,8 @@ mmu_notifier_arch_invalidate_secondary_tlbs(struct mm_struct *mm,
  * @start: first byte
  * @end: exclusive end
  * @owner: passed to the callbacks
+ *
+ * Context: Any.
  */
 static inline void
 mmu_notifier_range_init_owner(struct mmu_notifier_range *range,
@@ -565,6 +571,8 @@ mmu_notifier_range_init_owner(struct mmu_notifier_range *range,
  * @mm: the address space
  * @start: first byte
  * @end: exclusive end
+ *
+ * Context: Any.
  */
 static inline void mmu_notifier_range_init(struct mmu_notifier_range *range,
 					   enum mmu_notifier_event event,

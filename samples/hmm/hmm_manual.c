@@ -10,6 +10,7 @@
  */
 #include <linux/delay.h>
 #include <linux/gfp.h>
+#include <linux/jiffies.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 
@@ -78,6 +79,7 @@ static int my_fault(struct my_buffer *buf, unsigned long start, unsigned long en
 		.default_flags = HMM_PFN_REQ_FAULT | HMM_PFN_REQ_WRITE,
 	};
 	unsigned long timeout = msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT);
+	unsigned long until = jiffies + timeout;
 	bool done;
 	int ret;
 
@@ -91,8 +93,8 @@ static int my_fault(struct my_buffer *buf, unsigned long start, unsigned long en
 		if (done)
 			my_enter(buf, &range);
 		mutex_unlock(&buf->lock);
-	} while (!done);
-	return 0;
+	} while (!done && time_before(jiffies, until));
+	return done ? 0 : -EBUSY;
 }
 
 /* ---- range: requests ---- */

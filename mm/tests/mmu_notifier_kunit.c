@@ -57,7 +57,8 @@ struct t_env {
 	struct kthread_worker *worker;	/* for t_do() */
 	unsigned int threads;	/* not yet waited for */
 	struct list_head chunks;
-	spinlock_t lock;	/* of the log, and of every device's sequence */
+	spinlock_t lock;	/* of every device's sequence */
+	raw_spinlock_t log_lock; /* probes log, too, and must not sleep on RT */
 	size_t len;
 	char log[512];
 	unsigned int alloced;	/* by alloc_notifier */
@@ -85,11 +86,11 @@ static void *t_alloc(struct kunit *test, size_t size)
 
 static void t_log(struct t_env *e, char what, unsigned int id)
 {
-	spin_lock(&e->lock);
+	raw_spin_lock(&e->log_lock);
 	if (e->len < sizeof(e->log))
 		e->len += scnprintf(e->log + e->len, sizeof(e->log) - e->len,
 				    "%c%u ", what, id);
-	spin_unlock(&e->lock);
+	raw_spin_unlock(&e->log_lock);
 }
 
 /* The log since the last look at it */
@@ -97,11 +98,11 @@ static const char *t_log_take(void)
 {
 	static char taken[sizeof_field(struct t_env, log)];
 
-	spin_lock(&t_env->lock);
+	raw_spin_lock(&t_env->log_lock);
 	strscpy(taken, t_env->log, sizeof(taken));
 	t_env->log[0] = 0;
 	t_env->len = 0;
-	spin_unlock(&t_env->lock);
+	raw_spin_unlock(&t_env->log_lock);
 	return taken;
 }
 
@@ -117,6 +118,7 @@ static int t_init(struct kunit *test)
 		return -ENOMEM;
 	INIT_LIST_HEAD(&e->chunks);
 	spin_lock_init(&e->lock);
+	raw_spin_lock_init(&e->log_lock);
 	e->worker = kthread_create_worker(0, "mmu_notifier_kunit");
 	if (IS_ERR(e->worker))
 		goto free;

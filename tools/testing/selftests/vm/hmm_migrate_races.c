@@ -663,7 +663,10 @@ static int worker_round(struct worker *worker, int fd, char *at, char *buf, long
 	return worker_sees(worker, fd, at, buf, seed, round & 2);
 }
 
-/* By way of the CPU or of the device, by turns, over and over */
+/*
+ * By way of the CPU or of the device, by turns, over and over. A round in which the
+ * memory was emptied for as long as a fault may take is done again, as drivers do.
+ */
 static bool worker_runs(void *arg)
 {
 	struct worker *worker = arg;
@@ -675,7 +678,7 @@ static bool worker_runs(void *arg)
 		err = worker_round(worker, fd, at, buf, round);
 		if (!err)
 			store(rounds, ++round);
-	} while (!err && !load(&worker->shared->stop));
+	} while (err == -EBUSY || (!err && !load(&worker->shared->stop)));
 	err = err ?: worker_sees(worker, fd, at, buf, worker_seed(worker, round - 1),
 				 false);
 	if (err) {

@@ -2471,6 +2471,26 @@ static void interval_overlap(struct kunit *test)
 	t_remove(test, s);
 }
 
+/* Whom the tree finds first is one thing, who comes after it another */
+static void interval_overlap_beside_others(struct kunit *test)
+{
+	const struct overlap_row *row = test->param_value;
+	struct t_ini *across = t_insert(test, 0, 0, row->from + 1);
+	struct t_ini *first = t_insert(test, 1, row->from, row->from + 1);
+	struct t_ini *s = t_insert(test, 2, row->start, row->last + 1);
+
+	t_invalidate(test, row->from, row->to);
+	KUNIT_EXPECT_EQ(test, hits(across), 1);
+	KUNIT_EXPECT_EQ(test, hits(first), 1);
+	KUNIT_EXPECT_EQ(test, hits(s), row->hit);
+	t_do(test, op_remove, across);
+	t_invalidate(test, row->from, row->to);
+	KUNIT_EXPECT_EQ(test, hits(first), 2);
+	KUNIT_EXPECT_EQ(test, hits(s), 2 * row->hit);
+	t_do(test, op_remove, first);
+	t_remove(test, s);
+}
+
 /* Those who are not called do not wait either, however long it takes */
 static void read_waits_for_overlap(struct kunit *test)
 {
@@ -4218,6 +4238,7 @@ static struct kunit_case mmu_notifier_cases[] = {
 	KUNIT_CASE(interval_locked),
 	KUNIT_CASE(interval_reinsert),
 	KUNIT_CASE_PARAM(interval_overlap, overlap_gen_params),
+	KUNIT_CASE_PARAM(interval_overlap_beside_others, overlap_gen_params),
 	KUNIT_CASE_PARAM(read_waits_for_overlap, overlap_gen_params),
 	KUNIT_CASE(interval_equal_starts),
 	KUNIT_CASE(collision_seen),

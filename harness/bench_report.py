@@ -60,14 +60,20 @@ def series(kept, what):
     return found
 
 
+def tidy(text):
+    """Without blanks at the ends of lines, which no patch may have."""
+    return ("\n".join(line.rstrip() for line in text.rstrip().split("\n")) + "\n").encode()
+
+
 def gnuplot(path, commands):
     """One SVG. Its ground is white, whatever the page's is."""
     head = ["set terminal svg size 720,420 noenhanced background '#ffffff' "
-            "font 'sans-serif,13'", f"set output '{path}'", "set grid"]
+            "font 'sans-serif,13'", "set grid"]
     done = subprocess.run(["gnuplot"], input="\n".join([*head, *commands]) + "\n",
                           capture_output=True, text=True, check=False)
     if done.returncode:
         raise Trouble(ENVIRONMENT, "gnuplot: " + done.stderr.strip()[-500:])
+    write_if_changed(path, tidy(done.stdout))
 
 
 def data(label, points):
@@ -118,7 +124,7 @@ def write(kept, text, wanted):
         raise Trouble(ENVIRONMENT, "gnuplot is missing: run 'make deps-all'")
     WHERE.mkdir(parents=True, exist_ok=True)
     write_if_changed(WHERE / "bench.json", (json.dumps(kept, indent=1) + "\n").encode())
-    write_if_changed(WHERE / "bench.txt", ("\n".join(text).rstrip() + "\n").encode())
+    write_if_changed(WHERE / "bench.txt", tidy("\n".join(text)))
     plot_ratios(WHERE / "targets.svg", kept, wanted)
     for name, title, x, what in PLOTS:
         plot_lines(WHERE / f"{name}.svg", title, x, "instructions", series(kept, what))

@@ -148,12 +148,19 @@ def contexts(_settings):
             for said in style.without_context(path, source)]
 
 
+def ends_of_lines(_settings):
+    """Of all that goes into the kernel's tree, the figures and drawings too."""
+    return [said for path in ours("")
+            for said in style.blanks(path, (REPO / path).read_text(encoding="utf-8"))]
+
+
 def by_tool(settings, clean):
     """(name, the tool that it needs, what to call) of what is not file by file."""
     sources = style.read(settings.tree, [p for p in kernel_sources() if p.endswith(".c")])
     yield "length of functions", None, (lengths, (settings,))
     yield "floors of the house", None, (floors, (settings,))
     yield "contexts of functions", None, (contexts, (settings,))
+    yield "ends of lines", None, (ends_of_lines, (settings,))
     yield "flake8", "flake8", (python, (settings,))
     for script in semantic_patches(settings):
         yield (f"coccinelle: {script.stem}", "spatch",

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Rules of this project that no common tool checks: how long a function may be, and
-which room may call which, and that each public function says where it may be called."""
+which room may call which, that each public function says where it may be called, and
+that no line ends in blanks."""
 
 import re
 from pathlib import Path
@@ -102,6 +103,12 @@ def too_long(sources):
         bad.append(f"of 100 functions, 5 have more than "
                    f"{lengths[len(lengths) * 95 // 100]} lines, at most {MOST}")
     return bad
+
+
+def blanks(path, source):
+    """Lines that end in blanks: no patch may have them, and checkpatch says so of each."""
+    return [f"{path}:{number}: blanks at the end of the line"
+            for number, line in enumerate(source.split("\n"), 1) if line != line.rstrip()]
 
 
 def read(root, paths):

@@ -8,6 +8,7 @@ from pathlib import Path
 from unittest import mock
 
 import bench_report
+import style
 from common import have
 
 UNIT = "cycles"
@@ -66,12 +67,14 @@ class Plots(unittest.TestCase):
                 kept["exact"]["ours"][f"{stem}/2"] = [2.0, UNIT]
         with tempfile.TemporaryDirectory() as where, \
                 mock.patch.object(bench_report, "WHERE", Path(where)):
-            bench_report.write(kept, ["a line", ""], {"a": 12.0})
+            bench_report.write(kept, ["a line  ", ""], {"a": 12.0})
             names = {p.name for p in Path(where).iterdir()}
             self.assertEqual(names, {"bench.json", "bench.txt", "targets.svg", "cpus.svg"}
                              | {f"{plot[0]}.svg" for plot in bench_report.PLOTS})
             for path in Path(where).glob("*.svg"):
                 self.assertIn("</svg>", path.read_text(encoding="utf-8"))
+            for path in Path(where).iterdir():
+                self.assertEqual(style.blanks(path, path.read_text(encoding="utf-8")), [])
 
 
 if __name__ == "__main__":

@@ -86,5 +86,13 @@ class FloorTest(unittest.TestCase):
         self.assertEqual(self.said("mm/tests/hmm_kunit.c", '"../hmm_internal.h"'), [])
 
 
+class BlanksTest(unittest.TestCase):
+    def test_each_line_is_named(self):
+        self.assertEqual(style.blanks("a.svg", "<svg \n>\n\t\n"),
+                         ["a.svg:1: blanks at the end of the line",
+                          "a.svg:3: blanks at the end of the line"])
+        self.assertEqual(style.blanks("a.svg", "<svg\n>\n\n"), [])
+
+
 if __name__ == "__main__":
     unittest.main()

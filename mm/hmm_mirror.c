@@ -310,8 +310,8 @@ EXPORT_SYMBOL_GPL(hmm_mirror_register);
  * Calls release, or waits for it if the exit of the process has begun to. On return
  * none of invalidate, map and release runs or will run, a fault that is under way
  * ends with -ESRCH at the latest when its pages are there, and the first reference is
- * dropped. To do it twice is warned
- * of, and nothing happens, provided that the memory is still there.
+ * dropped. To do it twice is warned of, and nothing happens, provided that the memory
+ * is still there.
  *
  * Context: Process context, sleeps. Not from a callback of a mirror, nor with
  * @mirror->lock or a lock held that release waits for, one way or another. The mmap

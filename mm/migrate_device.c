@@ -63,6 +63,7 @@
  * of the arrays or what they stand for, the old page and the new one.
  */
 #include <linux/export.h>
+#include <linux/ksm.h>
 #include <linux/ktime.h>
 #include <linux/memcontrol.h>
 #include <linux/memremap.h>
@@ -285,14 +286,16 @@ static void insert_at(struct vm_area_struct *vma, pte_t *ptep,
 {
 	struct folio *folio = page_folio(page);
 	pte_t pte = insert_make_pte(vma, page);
+	pte_t old = ptep_get(ptep);
 
 	folio_get(folio);
 	inc_mm_counter(vma->vm_mm, MM_ANONPAGES);
 	folio_add_new_anon_rmap(folio, vma, addr, RMAP_EXCLUSIVE);
 	if (!folio_is_zone_device(folio))
 		folio_add_lru_vma(folio, vma);
-	if (pte_present(ptep_get(ptep))) {
-		flush_cache_page(vma, addr, pte_pfn(ptep_get(ptep)));
+	if (pte_present(old)) {
+		ksm_might_unmap_zero_page(vma->vm_mm, old);
+		flush_cache_page(vma, addr, pte_pfn(old));
 		ptep_clear_flush(vma, addr, ptep);
 	}
 	set_pte_at(vma->vm_mm, addr, ptep, pte);

@@ -397,6 +397,30 @@ TEST_F(mm, merged_on_device)
 	write_number(KSM "run", 2);
 }
 
+/* Pages of zeroes may stand merged as the zero page: who fills one is counted out. */
+TEST_F(mm, merged_zeroes)
+{
+	long before = read_number(KSM "ksm_zero_pages");
+
+	if (before < 0)
+		SKIP(return, "no KSM");
+	write_number(KSM "use_zero_pages", 1);
+	memset(self->at, 0, self->bytes);
+	ASSERT_EQ(0, madvise(self->at, self->bytes, MADV_MERGEABLE));
+	ASSERT_TRUE(ksm_scan(SOON));
+	write_number(KSM "use_zero_pages", 0);
+	ASSERT_EQ(before + PAGES, read_number(KSM "ksm_zero_pages"));
+	MOVE_IN(self->at, HALF);
+	EXPECT_EQ(HALF, LOCAL(PAGES));
+	EXPECT_EQ(before + PAGES - HALF, read_number(KSM "ksm_zero_pages"));
+	store(AT(PAGES - 1), 77);
+	EXPECT_EQ(before + PAGES - HALF - 1, read_number(KSM "ksm_zero_pages"));
+	memset(self->want, 0, self->bytes);
+	store(nth(self->want, PAGES - 1), 77);
+	EXPECT_EQ(0, memcmp(self->at, self->want, self->bytes));
+	write_number(KSM "run", 2);
+}
+
 /* ---- userfaultfd ---- */
 
 /* For @features and @mode; or -1. Faults that nobody handles are a SIGBUS. */

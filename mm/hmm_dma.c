@@ -113,6 +113,7 @@
 #include <linux/export.h>
 #include <linux/hmm.h>
 #include <linux/hmm-dma.h>
+#include <linux/iommu-dma.h>
 #include <linux/jiffies.h>
 #include <linux/log2.h>
 #include <linux/memremap.h>
@@ -122,6 +123,10 @@
 #include <linux/scatterlist.h>
 #include <linux/slab.h>
 #include <linux/swiotlb.h>
+
+#ifdef CONFIG_SWIOTLB_XEN
+#include <xen/swiotlb-xen.h>
+#endif
 
 #define RUN_FIRST	BIT(HMM_PFN_ORDER_SHIFT)
 #define RUN_LAST	BIT(HMM_PFN_ORDER_SHIFT + 1)
@@ -257,6 +262,30 @@ static void run_record(struct hmm_dma_map *map, size_t first, size_t n,
 
 /* ---- Which pages can be mapped, and how many as one ---- */
 
+/* Are its DMA addresses physical ones, but for an offset? */
+static bool device_is_direct(struct device *dev)
+{
+	return !get_dma_ops(dev) && !use_dma_iommu(dev);
+}
+
+/* As far as it is known before it is mapped: an IOMMU keeps to boundaries by itself */
+static unsigned long bus_pfn(struct device *dev, unsigned long pfn)
+{
+	return device_is_direct(dev) ? PHYS_PFN(phys_to_dma(dev, PFN_PHYS(pfn))) : pfn;
+}
+
+/*
+ * Would the DMA API give the device a copy? What it writes there is lost with
+ * DMA_ATTR_SKIP_CPU_SYNC, and what the CPU writes never arrives. There may be memory that
+ * hmm_dma_map_alloc() knew nothing of: of other devices, or plugged in since.
+ */
+static bool run_bounces(struct device *dev, struct page *page, size_t n)
+{
+	return device_is_direct(dev) &&
+	       !dma_capable(dev, phys_to_dma(dev, page_to_phys(page)),
+			    n << PAGE_SHIFT, true);
+}
+
 /*
  * How a page of a PCI device is reached: flags, or an error. Where that is by its
  * address on the bus, there is nothing to map, and @bus is set.
@@ -299,11 +328,12 @@ static size_t run_length(struct device *dev, const struct hmm_dma_map *map,
 	unsigned long head = entry_read(map, first);
 	unsigned long pfn = word_pfn(head), entry;
 	unsigned long boundary = dma_get_seg_boundary(dev) >> PAGE_SHIFT;
+	unsigned long bus = bus_pfn(dev, pfn);
 	size_t n, max = min(end - first, map->max_run);
 	struct page *page;
 
 	/* The number of the last page before the boundary, less ours */
-	max = min(max - 1, (pfn | boundary) - pfn) + 1;
+	max = min(max - 1, (bus | boundary) - bus) + 1;
 	for (n = 0; n < max && !map->mapped[first + n]; n++) {
 		entry = entry_read(map, first + n);
 		if ((entry ^ head) & alike || word_pfn(entry) != pfn + n)
@@ -335,6 +365,8 @@ static int run_map(struct device *dev, struct hmm_dma_map *map, size_t first,
 			return flags;
 	}
 	if (!(flags & HMM_PFN_P2PDMA_BUS)) {
+		if (run_bounces(dev, page, n))
+			return -EOPNOTSUPP;
 		addr = dma_map_page_attrs(dev, page, 0, n << PAGE_SHIFT,
 					  run_direction(entry), run_attrs(dev));
 		if (dma_mapping_error(dev, addr))
@@ -359,10 +391,20 @@ static bool entry_differs(const struct hmm_dma_map *map, size_t idx)
 
 /* ---- Coming and going ---- */
 
+/* Its operations copy what is not contiguous on the machine that Xen has */
+static bool device_is_xens(struct device *dev)
+{
+#ifdef CONFIG_SWIOTLB_XEN
+	return get_dma_ops(dev) == &xen_swiotlb_dma_ops;
+#else
+	return false;
+#endif
+}
+
 /* Would this device be given copies of the pages, or be kept from them? */
 static bool device_bounces(struct device *dev)
 {
-	return dma_addressing_limited(dev) || is_swiotlb_force_bounce(dev) ||
+	return dma_addressing_limited(dev) || device_is_xens(dev) || is_swiotlb_force_bounce(dev) ||
 	       force_dma_unencrypted(dev);
 }
 
@@ -724,7 +766,7 @@ static bool range_is_plain(const struct hmm_range *range)
  * * -EBUSY if collisions went on for @timeout,
  * * -ENOMEM if the DMA API failed, or there is no memory for a fault,
  * * -EREMOTEIO if a page is memory of a PCI device that @dev cannot reach,
- * * -EOPNOTSUPP if a page is device-private memory,
+ * * -EOPNOTSUPP if a page is device-private memory, or where @dev cannot address it,
  * * -EINTR on a fatal signal,
  * * -EPERM or -EFAULT as hmm_range_fault(),
  * * what &hmm_dma_ops.enter returned.

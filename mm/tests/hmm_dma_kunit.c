@@ -19,6 +19,7 @@
 #include <kunit/device.h>
 #include <kunit/test.h>
 #include <linux/anon_inodes.h>
+#include <linux/dma-direct.h>
 #include <linux/dma-map-ops.h>
 #include <linux/file.h>
 #include <linux/fs.h>
@@ -314,7 +315,8 @@ static size_t dma_check(struct dma_test *t)
 	return mapped;
 }
 
-static long dma_map(struct dma_test *t, size_t idx, size_t n, unsigned long req)
+static long dma_map_unchecked(struct dma_test *t, size_t idx, size_t n,
+			      unsigned long req)
 {
 	struct hmm_range range = {
 		.notifier = &t->sub,
@@ -322,9 +324,14 @@ static long dma_map(struct dma_test *t, size_t idx, size_t n, unsigned long req)
 		.end = dma_at(idx + n),
 		.default_flags = req,
 	};
-	long ret;
 
-	ret = hmm_dma_map_range(t->dev, &t->map, idx, &range, DMA_TEST_TIMEOUT);
+	return hmm_dma_map_range(t->dev, &t->map, idx, &range, DMA_TEST_TIMEOUT);
+}
+
+static long dma_map(struct dma_test *t, size_t idx, size_t n, unsigned long req)
+{
+	long ret = dma_map_unchecked(t, idx, n, req);
+
 	dma_check(t);
 	return ret;
 }
@@ -756,6 +763,48 @@ static void dma_forced_bounce_refused(struct kunit *test)
 #endif
 }
 
+/* Memory that was not there when it was asked whether the device can address all */
+static void dma_bounce_refused(struct kunit *test)
+{
+	struct dma_test *t = test->priv;
+
+	set_dma_ops(t->dev, NULL);
+	t->dev->bus_dma_limit = DMA_BIT_MASK(PAGE_SHIFT);
+	KUNIT_EXPECT_EQ(test, dma_map_unchecked(t, 0, 4, REQ_WRITE), -EOPNOTSUPP);
+	KUNIT_EXPECT_EQ(test, t->map.nr_mapped, 0);
+	KUNIT_EXPECT_EQ(test, t->nr_enter, 0);
+	t->dev->bus_dma_limit = 0;
+	KUNIT_EXPECT_EQ(test, dma_map_unchecked(t, 0, 4, REQ_WRITE), 4);
+	spin_lock(&t->lock);
+	KUNIT_EXPECT_EQ(test, hmm_dma_unmap_range(t->dev, &t->map, 0, 4), 4);
+	spin_unlock(&t->lock);
+	set_dma_ops(t->dev, &dma_test_dma_ops);
+}
+
+/* A boundary is one of the device's addresses, not of the pages' */
+static void dma_boundary_of_bus(struct kunit *test)
+{
+	const struct bus_dma_region regions[] = {
+		{ .dma_start = 3 * PAGE_SIZE, .size = DMA_TEST_OFFSET }, { }
+	};
+	struct dma_test *t = test->priv;
+	size_t i, n, left;
+
+	set_dma_ops(t->dev, NULL);
+	t->dev->dma_range_map = regions;
+	dma_set_seg_boundary(t->dev, 8 * PAGE_SIZE - 1);
+	KUNIT_EXPECT_EQ(test, dma_map_unchecked(t, 0, 32, REQ_READ), 32);
+	for (i = 0; i < 32; i += left) {
+		left = min(32 - i, 8 - PHYS_PFN(t->map.dma_list[i]) % 8);
+		spin_lock(&t->lock);
+		n = hmm_dma_unmap_range(t->dev, &t->map, i, 1);
+		spin_unlock(&t->lock);
+		KUNIT_EXPECT_EQ(test, n, left);
+	}
+	t->dev->dma_range_map = NULL;
+	set_dma_ops(t->dev, &dma_test_dma_ops);
+}
+
 /* A driver that leaves something mapped is told so, and its pages are let go. */
 static void dma_free_unmaps(struct kunit *test)
 {
@@ -985,6 +1034,8 @@ static struct kunit_case dma_cases[] = {
 	KUNIT_CASE(dma_bad_arguments),
 	KUNIT_CASE(dma_alloc_refuses),
 	KUNIT_CASE(dma_forced_bounce_refused),
+	KUNIT_CASE(dma_bounce_refused),
+	KUNIT_CASE(dma_boundary_of_bus),
 	KUNIT_CASE(dma_free_unmaps),
 	KUNIT_CASE(dma_single_entries),
 	KUNIT_CASE(dma_blocks),

@@ -44,6 +44,7 @@
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/pgtable.h>
+#include <linux/secretmem.h>
 #include <linux/string.h>
 #include <linux/swap.h>
 #include <linux/swapops.h>
@@ -954,7 +955,8 @@ static int hmm_walk_vma(struct hmm_walk *walk)
 
 	end = min(range->end, vma->vm_end);
 	/* Can a device have mappings here at all? */
-	if (vma->vm_flags & (VM_IO | VM_PFNMAP))
+	if (vma->vm_flags & (VM_IO | VM_PFNMAP | VM_SHADOW_STACK) ||
+	    vma_is_secretmem(vma))
 		return hmm_fill_alike(walk, end, HMM_SPECIAL);
 	if (!(vma->vm_flags & VM_READ))
 		return hmm_fill_alike(walk, end, HMM_ERROR);

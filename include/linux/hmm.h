@@ -115,7 +115,7 @@ static inline unsigned int hmm_pfn_to_map_order(unsigned long hmm_pfn)
  * @write: set beside @valid where the device may write to the page
  * @error: set where no access is possible, see %HMM_PFN_ERROR
  * @special: set beside @error where there is a mapping, but not one of pages:
- *	VM_PFNMAP, VM_IO, or an entry without a struct page
+ *	VM_PFNMAP, VM_IO, secret memory, a shadow stack, or an entry without a page
  * @device_private: set beside @valid for device-private memory of the caller
  * @empty: what is in the place of a page that is not there, @error and @special
  *	aside; must not have any bit in common with the members above

@@ -506,7 +506,7 @@ static unsigned long hmm_ref_hugetlb(struct hmm_test *t,
 static bool hmm_ref_readable(struct vm_area_struct *vma)
 {
 	return vma && (vma->vm_flags & VM_READ) &&
-	       !(vma->vm_flags & (VM_IO | VM_PFNMAP));
+	       !(vma->vm_flags & (VM_IO | VM_PFNMAP | VM_SHADOW_STACK));
 }
 
 /* What a snapshot of the page at @addr must say now. */
@@ -1024,6 +1024,12 @@ static int mk_write(struct hmm_test *t, unsigned long addr)
 	return hmm_touch(t, addr, 1, true);
 }
 
+/* The VMA alone says so, and there is no need for a page */
+static int mk_shadow(struct hmm_test *t, unsigned long addr)
+{
+	return VM_SHADOW_STACK ? 0 : -EOPNOTSUPP;
+}
+
 static int mk_read(struct hmm_test *t, unsigned long addr)
 {
 	return hmm_touch(t, addr, 1, false);
@@ -1271,6 +1277,8 @@ static const struct hmm_row hmm_pte_rows[] = {
 	{ "VM_IO VMA, page", map_shared, VM_IO, .make = mk_write,
 	  .col = { { 0, T_E }, { -EFAULT }, { -EFAULT } } },
 	{ "VM_PFNMAP VMA", map_shared, VM_PFNMAP,
+	  .col = { { 0, T_E }, { -EFAULT }, { -EFAULT } } },
+	{ "shadow stack", map_shared, VM_SHADOW_STACK, .make = mk_shadow,
 	  .col = { { 0, T_E }, { -EFAULT }, { -EFAULT } } },
 };
 

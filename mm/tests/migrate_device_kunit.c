@@ -1565,6 +1565,53 @@ static void md_test_zapped_at_once(struct kunit *test)
 	md_done(t);
 }
 
+/* How many pages are mapped, and locked all the same */
+static unsigned long md_mapped_and_locked(struct md *t)
+{
+	unsigned long i, n = 0;
+	spinlock_t *ptl; /* of the table */
+	pte_t *ptep;
+
+	ptep = pte_offset_map_lock(t->mm, pmd_off(t->mm, MD_BASE), MD_BASE, &ptl);
+	for (i = 0; ptep && i < MD_STORM; i++) {
+		pte_t pte = ptep_get(ptep + i);
+
+		n += pte_present(pte) && PageLocked(pte_page(pte));
+	}
+	if (ptep)
+		pte_unmap_unlock(ptep, ptl);
+	return n;
+}
+
+/* The same, seen from the other side: under the lock of the table they are unlocked */
+static void md_test_released_in_time(struct kunit *test)
+{
+	struct md *t = test->priv;
+	struct md_thread *th = kunit_kcalloc(test, 4, sizeof(*th), GFP_KERNEL);
+	atomic_t stop = ATOMIC_INIT(0);
+	unsigned long until, late = 0;
+	struct completion go;
+
+	KUNIT_ASSERT_NOT_NULL(test, th);
+	md_map(t, MD_STORM, PROT_READ | PROT_WRITE);
+	md_write(t, 0, MD_STORM, 1);
+	init_completion(&go);
+	/* There and back */
+	md_start(t, th, &go, &stop, md_whole_mover, 0);
+	md_start(t, th + 1, &go, &stop, md_whole_mover, 2);
+	complete_all(&go);
+	for (until = jiffies + 3 * HZ; time_before(jiffies, until); cond_resched())
+		late += md_mapped_and_locked(t);
+	atomic_set(&stop, 1);
+	md_join(t, th);
+	md_join(t, th + 1);
+	KUNIT_EXPECT_GT(test, th[0].rounds, 0);
+	KUNIT_EXPECT_GT(test, th[1].rounds, 0);
+	KUNIT_EXPECT_EQ(test, late, 0);
+	md_check(t, 0, MD_STORM, 1);
+	md_done(t);
+}
+
 /* Pages in the LRU batch of another CPU go, too */
 static int md_writer(void *data)
 {
@@ -1796,6 +1843,7 @@ static struct kunit_case md_cases[] = {
 	KUNIT_CASE(md_test_same_page),
 	KUNIT_CASE_SLOW(md_test_storm),
 	KUNIT_CASE_SLOW(md_test_zapped_at_once),
+	KUNIT_CASE_SLOW(md_test_released_in_time),
 	KUNIT_CASE(md_test_other_cpu),
 	KUNIT_CASE(md_test_statistics),
 	KUNIT_CASE(md_test_traced),

@@ -459,18 +459,22 @@ struct prepare {
 	struct vm_area_struct *vma;
 	void *owner;
 	bool fault;		/* bring what is not there */
+	bool copy;		/* a hole is of a private file, to be copied by a write */
 	bool drained;		/* the LRU batches of all CPUs */
 	struct folio *whole;	/* could not be split; for comparison only */
 	/* At one page: */
-	bool missing, off_lru;
+	bool missing, hole, off_lru;
 	struct folio *large;	/* with a reference */
 };
 
-/* Where nothing is a page of the driver's goes, except where somebody has to be asked */
+/*
+ * Where nothing is a page of the driver's goes, or a copy of the file's. Nobody can be
+ * asked here for what a userfaultfd has to supply.
+ */
 static bool prepare_hole(struct prepare *p)
 {
-	p->missing = p->fault && (!vma_is_anonymous(p->vma) ||
-				  userfaultfd_missing(p->vma));
+	p->hole = p->copy && !userfaultfd_missing(p->vma);
+	p->missing = p->hole;
 	return p->missing;
 }
 
@@ -528,8 +532,8 @@ static void prepare_fault(struct prepare *p, unsigned long addr)
 		p->fault = false;
 		return;
 	}
-	/* Of a file only a copy can go, and only a write makes one */
-	if (!vma_is_anonymous(p->vma) && p->vma->vm_flags & VM_WRITE)
+	/* Only a write makes a copy */
+	if (p->hole)
 		flags |= FAULT_FLAG_WRITE;
 	handle_mm_fault(p->vma, addr, flags, NULL);
 }
@@ -570,10 +574,13 @@ void migrate_prepare(struct migrate_vma *migrate)
 			 migrate->vma->vm_flags & VM_ACCESS_FLAGS,
 	};
 
+	p.copy = p.fault && !vma_is_anonymous(p.vma) &&
+		 (p.vma->vm_flags & (VM_SHARED | VM_WRITE)) == VM_WRITE;
 	lru_add_drain();
 	while (addr < migrate->end) {
 		next = pmd_addr_end(addr, migrate->end);
 		p.missing = false;
+		p.hole = false;
 		p.off_lru = false;
 		p.large = NULL;
 		addr = prepare_scan(&p, addr, next);

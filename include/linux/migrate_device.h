@@ -13,12 +13,13 @@
  *
  * In &migrate_vma.flags: fault first, then migrate.
  *
- * Pages of the range that are not there, be they swapped out, on another device or
- * a file's and not yet copied, are faulted in by migrate_vma_setup() before anybody is
- * told of the migration. One that cannot be faulted in is left out. What has not been
- * touched yet need not be faulted in: the driver supplies a page that is cleared, unless
- * a userfaultfd has to be asked. The caller must be able to bear a page fault: no lock
- * that one of its own callbacks takes.
+ * Pages of the range that are not there, be they swapped out or on another device,
+ * are faulted in by migrate_vma_setup() before anybody is told of the migration. Where
+ * a file is mapped for private writing and nothing is there yet, a copy is made, as by a
+ * write. One that cannot be faulted in is left out, and so is one that a userfaultfd
+ * would have to supply. What has not been touched yet in anonymous memory need not be
+ * faulted in: the driver supplies a page that is cleared. The caller must be able to bear
+ * a page fault: no lock that one of its own callbacks takes.
  *
  * Pages that the caller's device has, by &migrate_vma.pgmap_owner, stay there.
  */

@@ -792,14 +792,28 @@ static void md_test_file(struct kunit *test)
 	ret = vm_mmap(file, MD_BASE, 8 << PAGE_SHIFT, PROT_READ | PROT_WRITE,
 		      MAP_SHARED | MAP_FIXED, 0);
 	KUNIT_EXPECT_EQ(test, ret, MD_BASE);
-	md_write(t, 0, 6, 1);
+	md_write(t, 0, 5, 1);
 	KUNIT_EXPECT_EQ(test, md_go(t, 0, 8), 0);
+	/* Nothing that is shared can go: the file gets no page by the attempt */
+	KUNIT_EXPECT_EQ(test, md_migrate(t, &md_devs[0], &md_devs[0], 0, 8,
+					 MD_SYSTEM | MIGRATE_VMA_FAULT), 0);
+	KUNIT_EXPECT_EQ(test, file->f_mapping->nrpages, 5);
+	vm_munmap(MD_BASE, 8 << PAGE_SHIFT);
+
+	/* Nor by one that could not make a copy */
+	ret = vm_mmap(file, MD_BASE, 8 << PAGE_SHIFT, PROT_READ,
+		      MAP_PRIVATE | MAP_FIXED, 0);
+	KUNIT_EXPECT_EQ(test, ret, MD_BASE);
+	KUNIT_EXPECT_EQ(test, md_migrate(t, &md_devs[0], &md_devs[0], 0, 8,
+					 MD_SYSTEM | MIGRATE_VMA_FAULT), 0);
+	KUNIT_EXPECT_EQ(test, file->f_mapping->nrpages, 5);
 	vm_munmap(MD_BASE, 8 << PAGE_SHIFT);
 
 	ret = vm_mmap(file, MD_BASE, 8 << PAGE_SHIFT, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_FIXED, 0);
 	KUNIT_EXPECT_EQ(test, ret, MD_BASE);
-	md_check(t, 0, 6, 1);
+	md_check(t, 0, 5, 1);
+	md_check_zero(t, 5, 1);
 	md_write(t, 2, 2, 2);
 	KUNIT_EXPECT_EQ(test, md_go(t, 0, 8), 2);
 	KUNIT_EXPECT_EQ(test, md_nr_on_device(t, 2, 2), 2);

@@ -518,8 +518,10 @@ static noinline u64 hmm_odd_pte(const struct hmm_walk *walk, pte_t pte)
 	swap = pte_to_swp_entry(pte);
 	if (!is_device_private_entry(swap) || !hmm_owns(walk, swap))
 		return HMM_HOLE;
+	/* PAGEMAP_SCAN, to hear of writes, leaves the entry as it is but for a bit */
 	return hmm_pfn_of_kind(swp_offset_pfn(swap),
-			       is_writable_device_private_entry(swap) ?
+			       is_writable_device_private_entry(swap) &&
+			       !pte_swp_uffd_wp(pte) ?
 			       HMM_OWN_WRITABLE : HMM_OWN_READABLE);
 }
 

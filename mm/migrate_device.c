@@ -488,7 +488,8 @@ static pte_t remap_private(struct page *page, pte_t old, swp_entry_t entry)
 	unsigned long pfn = page_to_pfn(page);
 	pte_t pte;
 
-	if (is_writable_migration_entry(entry))
+	/* PAGEMAP_SCAN may have been at the migration entry */
+	if (is_writable_migration_entry(entry) && !pte_swp_uffd_wp(old))
 		pte = swp_entry_to_pte(make_writable_device_private_entry(pfn));
 	else
 		pte = swp_entry_to_pte(make_readable_device_private_entry(pfn));

@@ -237,6 +237,13 @@ static bool replace_present(struct collect *c, pte_t *ptep, unsigned long addr,
 	return true;
 }
 
+/* PAGEMAP_SCAN protects an entry of a device, but leaves it writable */
+static bool private_writable(pte_t pte)
+{
+	return is_writable_device_private_entry(pte_to_swp_entry(pte)) &&
+	       !pte_swp_uffd_wp(pte);
+}
+
 /* The same for a page that no CPU can reach: nothing to flush, nobody pins it */
 static bool replace_private(struct collect *c, pte_t *ptep, unsigned long addr,
 			    struct page *page)
@@ -244,12 +251,11 @@ static bool replace_private(struct collect *c, pte_t *ptep, unsigned long addr,
 	bool exclusive = PageAnonExclusive(page);
 	struct folio *folio = page_folio(page);
 	pte_t pte = ptep_get(ptep);
-	swp_entry_t entry = pte_to_swp_entry(pte);
+	swp_entry_t entry;
 
 	if (exclusive)
 		WARN_ON_ONCE(folio_try_share_anon_rmap_pte(folio, page));
-	entry = make_migration_entry(page, is_writable_device_private_entry(entry),
-				     exclusive);
+	entry = make_migration_entry(page, private_writable(pte), exclusive);
 	set_entry(c, ptep, addr, folio, entry, pte_swp_soft_dirty(pte),
 		  pte_swp_uffd_wp(pte));
 	return true;
@@ -345,7 +351,7 @@ static unsigned long collect_pte(struct collect *c, pte_t *ptep,
 	if (!selects_private(c, entry))
 		return 0;
 	return collect_page(c, ptep, addr, pfn_swap_entry_to_page(entry),
-			    is_writable_device_private_entry(entry));
+			    private_writable(pte));
 }
 
 /* No table: all holes, or something that came after migrate_prepare(), which is left out */

@@ -7,8 +7,10 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -548,6 +550,54 @@ TEST_F(mm, uffd_write_protected)
 		uffd_round(_metadata, self, uffd, way, true);
 		uffd_round(_metadata, self, uffd, way, false);
 	}
+	close(uffd);
+}
+
+/* How many pages have been written to since the last look; or an error */
+static long uffd_written(void *at, size_t len)
+{
+	struct page_region regions[PAGES];
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
+		.start = (uintptr_t)at, .end = (uintptr_t)at + len,
+		.vec = (uintptr_t)regions, .vec_len = PAGES,
+		.category_mask = PAGE_IS_WRITTEN, .return_mask = PAGE_IS_WRITTEN,
+	};
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	long i, n, written = 0;
+
+	n = fd < 0 ? -1 : ioctl(fd, PAGEMAP_SCAN, &arg);
+	if (n < 0)
+		written = -errno;
+	close(fd);
+	for (i = 0; i < n; i++)
+		written += (regions[i].end - regions[i].start) / page_size;
+	return written;
+}
+
+/* Who keeps track of writes hears of those of the device as well. */
+TEST_F(mm, uffd_tracked)
+{
+	int uffd = uffd_open(self->at, self->bytes, UFFD_FEATURE_WP_ASYNC |
+			     UFFD_FEATURE_WP_UNPOPULATED |
+			     UFFD_FEATURE_PAGEFAULT_FLAG_WP,
+			     UFFDIO_REGISTER_MODE_WP);
+
+	if (uffd < 0)
+		SKIP(return, "no tracking of writes");
+	MOVE_IN(self->at, PAGES);
+	EXPECT_EQ(PAGES, uffd_written(self->at, self->bytes));
+	EXPECT_EQ(0, uffd_written(self->at, self->bytes));
+	EXPECT_EQ(0, dev_poke(self->fd, AT(5), 55));
+	EXPECT_EQ(1, uffd_written(self->at, self->bytes));
+	EXPECT_EQ(0, move_out(self->fd, self->at, PAGES));
+	EXPECT_EQ(0, uffd_written(self->at, self->bytes));
+	MOVE_IN(self->at, PAGES);
+	EXPECT_EQ(0, dev_poke(self->fd, AT(2), 22));
+	EXPECT_EQ(1, uffd_written(self->at, self->bytes));
+	EXPECT_EQ(22, load(AT(2)));
+	EXPECT_EQ(55, load(AT(5)));
 	close(uffd);
 }
 

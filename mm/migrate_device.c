@@ -372,8 +372,15 @@ static bool take_over_mapping(struct folio *dst, struct folio *src, int ours)
 	return true;
 }
 
+/* MAP_DROPPABLE; what is collected by pfn is on a device already */
+static bool may_be_dropped(const struct insert *ins)
+{
+	return ins->migrate && ins->migrate->vma->vm_flags & VM_DROPPABLE;
+}
+
 /* Both are locked, and @src is mapped nowhere. The data has been copied. */
-static bool take_over(struct folio *dst, struct folio *src, bool fault)
+static bool take_over(struct insert *ins, struct folio *dst, struct folio *src,
+		      bool fault)
 {
 	bool to_device = folio_is_zone_device(dst);
 
@@ -385,9 +392,10 @@ static bool take_over(struct folio *dst, struct folio *src, bool fault)
 	folio_migrate_flags(dst, src);
 	/*
 	 * No dirty bit tells when a device writes: there is nothing that could be
-	 * dropped (MADV_FREE), or found in swap, instead of this page.
+	 * dropped (MADV_FREE), or found in swap, instead of this page. But what may be
+	 * dropped at any time never goes to swap.
 	 */
-	if (to_device)
+	if (to_device && !folio_is_zone_device(src) && !may_be_dropped(ins))
 		folio_set_swapbacked(dst);
 	if (folio_is_device_private(src))
 		folio_set_dirty(dst);
@@ -411,7 +419,7 @@ static bool take_over_one(struct insert *ins, struct folio *fault_folio,
 		done = insert_page(ins, i, new);
 		count = done ? &taken->filled : &taken->refused;
 	} else {
-		done = take_over(page_folio(new), old, old == fault_folio);
+		done = take_over(ins, page_folio(new), old, old == fault_folio);
 		count = done ? &taken->moved : &taken->pinned;
 	}
 	++*count;

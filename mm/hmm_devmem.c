@@ -86,6 +86,7 @@
 #include <linux/rculist.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
+#include <linux/swap.h>
 #include <linux/topology.h>
 #include <linux/wait.h>
 
@@ -671,10 +672,15 @@ static unsigned long devmem_in_use(struct hmm_devmem *devmem)
 
 static void devmem_wait_idle(struct hmm_devmem *devmem)
 {
-	while (!wait_event_timeout(devmem->idle, !devmem_in_use(devmem),
-				   DEVMEM_PATIENCE))
+	while (devmem_in_use(devmem)) {
+		/* Of what was mlock()ed a CPU may have pages in a batch, and be idle */
+		lru_add_drain_all();
+		if (wait_event_timeout(devmem->idle, !devmem_in_use(devmem),
+				       DEVMEM_PATIENCE))
+			break;
 		dev_warn(devmem->dev, "%s: %lu pages are in use, removal waits\n",
 			 devmem->name, devmem_in_use(devmem));
+	}
 }
 
 /* What devmem_alloc() and devmem_reserve() have done */

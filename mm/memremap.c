@@ -107,8 +107,10 @@
 #include <linux/percpu-refcount.h>
 #include <linux/pgtable.h>
 #include <linux/sched.h>
+#include <linux/swap.h>
 #include <linux/topology.h>
 #include <linux/types.h>
+#include <linux/vmstat.h>
 #include <linux/wait_bit.h>
 #include <linux/xarray.h>
 
@@ -622,6 +624,8 @@ static void pgmap_drain(struct dev_pagemap *pgmap, int nr)
 	int i;
 
 	percpu_ref_kill(&pgmap->ref);
+	/* Of what was mlock()ed a CPU may have pages in a batch, and be idle */
+	lru_add_drain_all();
 	wait_for_completion(&pgmap->done);
 	for (i = 0; i < nr && !pgmap_counts_pages(pgmap); i++)
 		range_wait_idle(pgmap, i);
@@ -837,6 +841,11 @@ static void device_folio_scrub(struct folio *folio, struct dev_pagemap *pgmap)
 	/* The file's, also after a put too many */
 	if (pgmap->type == MEMORY_DEVICE_FS_DAX)
 		return;
+	/* Mapped as mlock()ed; that munlock() passes it over, nobody else notices */
+	if (unlikely(folio_test_mlocked(folio))) {
+		zone_stat_mod_folio(folio, NR_MLOCK, -(long)nr);
+		count_vm_events(UNEVICTABLE_PGCLEARED, nr);
+	}
 	page->mapping = NULL;
 	page->index = 0;
 	page->private = 0;

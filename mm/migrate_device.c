@@ -202,6 +202,9 @@ int migrate_vma_setup(struct migrate_vma *migrate)
 	mmu_notifier_invalidate_range_start(&range);
 	migrate_collect_vma(&c, migrate);
 	mmu_notifier_invalidate_range_end(&range);
+	/* The CPU comes again for its page: it shall not find it in a batch once more */
+	if (migrate->fault_page && c.left[LEFT_PINNED])
+		lru_add_drain_all();
 
 	trace_migrate_device_collect(c.owner, migrate->start, migrate->npages,
 				     migrate->cpages, c.left, trace_passed(begin));
@@ -561,12 +564,12 @@ static void release_mapped(struct folio *folio, struct folio *fault_folio)
 
 /*
  * Single pages of one table. %MIGRATE_PFN_SINGLE is left with those that are mapped by
- * way of their entry; for the others the reverse map is asked.
+ * way of their entry; for the others the reverse map is asked: returns if there are any.
  *
  * Once the table is unlocked, whoever unmaps such a page puts its last reference. So
  * it is released before that, and not looked at any more.
  */
-static void remap_table(struct vm_area_struct *vma, unsigned long addr,
+static bool remap_table(struct vm_area_struct *vma, unsigned long addr,
 			unsigned long *src, unsigned long *dst, unsigned long n,
 			struct folio *fault_folio)
 {
@@ -575,6 +578,7 @@ static void remap_table(struct vm_area_struct *vma, unsigned long addr,
 	pte_t *ptep = NULL;
 	struct folio *folio;
 	unsigned long i;
+	bool others = false;
 	spinlock_t *ptl; /* of the table */
 
 	if (pmd)
@@ -582,12 +586,17 @@ static void remap_table(struct vm_area_struct *vma, unsigned long addr,
 	if (ptep)
 		arch_enter_lazy_mmu_mode();
 	for (i = 0; i < n; i++) {
-		if (!(src[i] & MIGRATE_PFN_VALID && src[i] & MIGRATE_PFN_SINGLE))
+		if (!(src[i] & MIGRATE_PFN_VALID))
 			continue;
+		if (!(src[i] & MIGRATE_PFN_SINGLE)) {
+			others = true;
+			continue;
+		}
 		folio = target_of(entry_folio(src[i]), entry_folio(dst[i]));
 		if (!ptep || !remap_pte(vma, ptep + i, addr + i * PAGE_SIZE, src[i],
 					folio, &count)) {
 			src[i] &= ~MIGRATE_PFN_SINGLE;
+			others = true;
 			continue;
 		}
 		src[i] &= ~MIGRATE_PFN_REPLACED;
@@ -600,6 +609,27 @@ static void remap_table(struct vm_area_struct *vma, unsigned long addr,
 		mapped_count_end(&count);
 		pte_unmap_unlock(ptep, ptl);
 	}
+	return others;
+}
+
+/*
+ * What the reverse map is asked for is on its LRU list before it is mapped: there
+ * mlock() counts how many have it locked.
+ */
+static void put_on_lru(unsigned long *src, unsigned long *dst, unsigned long npages)
+{
+	struct folio *old, *target;
+	unsigned long i;
+
+	for (i = 0; i < npages; i++) {
+		old = entry_folio(src[i]);
+		if (!old || src[i] & MIGRATE_PFN_SINGLE)
+			continue;
+		target = target_of(old, entry_folio(dst[i]));
+		if (!folio_is_zone_device(target))
+			folio_add_lru(target);
+	}
+	lru_add_drain();
 }
 
 static void put_later(struct folio_batch *batch, struct folio *folio)
@@ -633,8 +663,6 @@ static void let_go_of_old(struct folio_batch *batch, unsigned long entry,
 	remove_migration_ptes(src, target, 0);
 	if (entry & MIGRATE_PFN_RMAP)
 		put_anon_vma(folio_anon_vma(src));
-	if (!folio_is_zone_device(target))
-		folio_add_lru(target);
 	unlock_and_put(batch, src, fault_folio);
 	if (dst)
 		unlock_and_put(batch, dst, NULL);
@@ -682,7 +710,8 @@ void migrate_vma_finalize(struct migrate_vma *migrate)
 		fault_folio = page_folio(migrate->fault_page);
 	while (addr < migrate->end) {
 		n = pages_of_table(addr, migrate->end);
-		remap_table(migrate->vma, addr, src, dst, n, fault_folio);
+		if (remap_table(migrate->vma, addr, src, dst, n, fault_folio))
+			put_on_lru(src, dst, n);
 		let_go(src, dst, n, fault_folio);
 		addr += n * PAGE_SIZE;
 		src += n;
@@ -706,6 +735,7 @@ void migrate_device_finalize(unsigned long *src, unsigned long *dst,
 {
 	u64 begin = trace_start(trace_migrate_device_finalize_enabled());
 
+	put_on_lru(src, dst, npages);
 	let_go(src, dst, npages, NULL);
 	trace_migrate_device_finalize(npages, trace_passed(begin));
 }
@@ -719,10 +749,18 @@ static void collect_pfns(unsigned long *src, unsigned long start,
 	u64 begin = trace_start(trace_migrate_device_collect_enabled());
 	unsigned long i, pfn, cpages = 0;
 	struct collect c = {};
+	bool drained = false;
 
 	for (i = 0; i < npages; i++) {
 		pfn = listed ? src[i] : start + i;
 		src[i] = migrate_collect_pfn(&c, pfn);
+		/* What was mlock()ed may be in a batch of a CPU, with a reference */
+		if (c.left[LEFT_PINNED] && !drained) {
+			lru_add_drain_all();
+			drained = true;
+			c.left[LEFT_PINNED] = 0;
+			src[i] = migrate_collect_pfn(&c, pfn);
+		}
 		cpages += !!src[i];
 		cond_resched();
 	}
@@ -785,6 +823,7 @@ static bool replace_coherent(struct folio *folio)
 		copy_highpage(new, &folio->page);
 	}
 	take_over_all(NULL, &src, &dst, 1);
+	put_on_lru(&src, &dst, 1);
 	let_go(&src, &dst, 1, NULL);
 	return src & MIGRATE_PFN_MIGRATE;
 }

@@ -46,8 +46,8 @@ static inline void mapped_count_end(struct mapped_count *count)
 }
 
 /*
- * @folio is locked, and stays so until mapped_count_end(): so its memory cgroup is
- * there, and its own.
+ * @folio is locked, or else mapped by an entry of a table whose lock is held until
+ * mapped_count_end(): so its memory cgroup is there, and its own.
  */
 static inline void mapped_count_add(struct mapped_count *count, struct folio *folio,
 				    int nr)

@@ -30,12 +30,18 @@
 
 #define PARAMETERS	"/sys/module/test_hmm/parameters/"
 #define KSM		"/sys/kernel/mm/ksm/"
+#define KHUGEPAGED	"/sys/kernel/mm/transparent_hugepage/khugepaged/"
 #define GUP_TEST	"/sys/kernel/debug/gup_test"
 #define MIB		(1024UL * 1024)
 #define PAGES		48
 #define HALF		(PAGES / 2)
 /* Of /proc/kpageflags: for the kernel's own people */
 #define KPF_MLOCKED	33
+#define KPF_SWAPBACKED	14
+
+#ifndef MAP_DROPPABLE
+#define MAP_DROPPABLE	0x08
+#endif
 
 FIXTURE(mm)
 {
@@ -93,6 +99,15 @@ static char *nth(char *at, size_t i)
 #define LOCAL(npages)	pages_in(self->fd, self->at, npages)
 /* What is left on the device of pages that a CPU has touched. */
 #define TOUCHED(n)	(variant->is_private ? 0 : (n))
+
+static void stay_on(int cpu)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	sched_setaffinity(0, sizeof(one), &one);
+}
 
 static bool all_go(int fd, char *at, char *buf, size_t pages)
 {
@@ -287,6 +302,168 @@ TEST_F(mm, mlock)
 	EXPECT_EQ(16, n);
 	EXPECT_EQ(0, munlock(self->at, self->bytes));
 	EXPECT_EQ(0, memcmp(self->at, self->want, self->bytes));
+}
+
+/* In pages, those included that CPUs keep in batches. */
+static long locked_pages(void)
+{
+	write_number("/proc/sys/vm/drop_caches", 1);
+	write_number("/proc/sys/vm/stat_refresh", 1);
+	return read_keyed("/proc/vmstat", "nr_mlock");
+}
+
+/* A page that is unlocked on the device is so in statistics when it is free. */
+TEST_F(mm, mlock_ends_on_device)
+{
+	long before = locked_pages();
+
+	ASSERT_EQ(0, mlock(self->at, self->bytes));
+	EXPECT_EQ(before + PAGES, locked_pages());
+	MOVE_IN(self->at, PAGES);
+	ASSERT_EQ(0, munlock(self->at, self->bytes));
+	EXPECT_EQ(0, move_out(self->fd, self->at, HALF));
+	EXPECT_EQ(0, memcmp(self->at, self->want, HALF * page_size));
+	ASSERT_EQ(0, munmap(self->at, self->bytes));
+	EXPECT_EQ(before, locked_pages());
+}
+
+/* It drains the batches of all CPUs each time it looks for something to do. */
+static long khugepaged_sleeps(long ms)
+{
+	long before = read_number(KHUGEPAGED "scan_sleep_millisecs");
+
+	write_number(KHUGEPAGED "scan_sleep_millisecs", ms);
+	/* That wakes it. */
+	usleep(200000);
+	return before;
+}
+
+/* Unmapped there, it is still in a batch of that CPU, which the device need not await. */
+TEST_F(mm, mlock_unmapped_on_device)
+{
+	long before = locked_pages(), ms = khugepaged_sleeps(60000);
+	double began;
+
+	ASSERT_EQ(0, mlock(self->at, HALF * page_size));
+	MOVE_IN(self->at, HALF);
+	stay_on(0);
+	ASSERT_EQ(0, munmap(self->at, HALF * page_size));
+	stay_on(sysconf(_SC_NPROCESSORS_ONLN) - 1);
+	began = seconds();
+	EXPECT_EQ(0, release(self->fd));
+	EXPECT_GT(5.0, seconds() - began);
+	EXPECT_EQ(before, locked_pages());
+	khugepaged_sleeps(ms);
+}
+
+/* On a CPU of its own, if there are two, until @go is closed. */
+static void child_maps_no_more(char *at, size_t bytes, int ready, int go)
+{
+	char c = 0;
+
+	stay_on(0);
+	if (syscall(SYS_mlock2, at, bytes, MLOCK_ONFAULT) || munmap(at, bytes) ||
+	    write(ready, &c, 1) != 1 || read(go, &c, 1) < 0)
+		_exit(1);
+	_exit(0);
+}
+
+/* A reference in such a batch is no reason why a CPU should not get its page. */
+TEST_F(mm, mlock_unmapped_by_child)
+{
+	size_t bytes = HALF / 2 * page_size;
+	long ms = khugepaged_sleeps(60000);
+	int ready[2], go[2], status;
+	double began;
+	pid_t child;
+	char c;
+
+	MOVE_IN(self->at, HALF / 2);
+	ASSERT_EQ(0, pipe(ready));
+	ASSERT_EQ(0, pipe(go));
+	child = fork();
+	if (!child) {
+		close(go[1]);
+		child_maps_no_more(self->at, bytes, ready[1], go[0]);
+	}
+	stay_on(sysconf(_SC_NPROCESSORS_ONLN) - 1);
+	ASSERT_EQ(1, read(ready[0], &c, 1));
+	began = seconds();
+	EXPECT_EQ(0, memcmp(self->at, self->want, bytes));
+	EXPECT_GT(5.0, seconds() - began);
+	khugepaged_sleeps(ms);
+	close(go[1]);
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	EXPECT_EQ(0, status);
+}
+
+static void child_locks(char *at, size_t bytes, int ready, int go)
+{
+	char c = 0;
+
+	if (mlock(at, bytes) || write(ready, &c, 1) != 1 || read(go, &c, 1) < 0)
+		_exit(1);
+	_exit(0);
+}
+
+/* Locked by two, and moved: it takes two to unlock it. */
+TEST_F(mm, mlock_of_two)
+{
+	const uint64_t locked = 1ULL << KPF_MLOCKED;
+	int ready[2], go[2], status;
+	size_t i, n = 0;
+	pid_t child;
+	char c;
+
+	ASSERT_EQ(0, mprotect(self->at, self->bytes, PROT_READ));
+	ASSERT_EQ(0, pipe(ready));
+	ASSERT_EQ(0, pipe(go));
+	child = fork();
+	if (!child) {
+		close(go[1]);
+		child_locks(self->at, self->bytes, ready[1], go[0]);
+	}
+	ASSERT_EQ(1, read(ready[0], &c, 1));
+	ASSERT_EQ(0, mlock(self->at, self->bytes));
+	MOVE_IN(self->at, PAGES);
+	EXPECT_EQ(0, move_out(self->fd, self->at, PAGES));
+	locked_pages();
+	close(go[1]);
+	ASSERT_EQ(child, waitpid(child, &status, 0));
+	EXPECT_EQ(0, status);
+	locked_pages();
+	for (i = 0; i < PAGES; i++)
+		n += !!(page_flags(pagemap_pfn(AT(i))) & locked);
+	EXPECT_EQ(PAGES, n);
+	EXPECT_EQ(0, memcmp(self->at, self->want, self->bytes));
+}
+
+/* ---- Memory that may be dropped ---- */
+
+static size_t swap_backed(char *at, size_t pages)
+{
+	size_t i, n = 0;
+
+	for (i = 0; i < pages; i++)
+		n += page_flags(pagemap_pfn(nth(at, i))) >> KPF_SWAPBACKED & 1;
+	return n;
+}
+
+/* It never goes to swap, and that is so after it has been on a device, too. */
+TEST_F(mm, droppable)
+{
+	char *at = mmap(NULL, self->bytes, PROT_READ | PROT_WRITE,
+			MAP_DROPPABLE | MAP_ANONYMOUS, -1, 0);
+
+	if (at == MAP_FAILED)
+		SKIP(return, "no memory that may be dropped: %s", strerror(errno));
+	memcpy(at, self->want, self->bytes);
+	EXPECT_EQ(0, swap_backed(at, PAGES));
+	MOVE_IN(at, PAGES);
+	EXPECT_EQ(0, move_out(self->fd, at, PAGES));
+	EXPECT_EQ(0, swap_backed(at, PAGES));
+	EXPECT_EQ(0, neither(at, self->want, PAGES));
+	munmap(at, self->bytes);
 }
 
 /* ---- Soft-dirty bits ---- */

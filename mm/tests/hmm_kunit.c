@@ -2599,6 +2599,24 @@ static void hmm_test_thp_requests(struct kunit *test)
 	hmm_undo(t);
 }
 
+/* One page of it may not be had: those before it have their results, no other has */
+static void hmm_test_thp_refused(struct kunit *test)
+{
+	struct hmm_test *t = test->priv;
+	unsigned long n = HMM_TEST_NTHP;
+	unsigned long *req = kunit_kcalloc(test, n, sizeof(*req), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, req);
+	map_thp(t, n);
+	hmm_protect(t, HMM_TEST_BASE, n, PROT_READ);
+	req[19] = REQ_FW;
+	KUNIT_EXPECT_EQ(test, hmm_call_req(t, HMM_TEST_BASE, n, 0, REQ_FW, req), -EPERM);
+	KUNIT_EXPECT_EQ(test, t->faults, 0UL);
+	hmm_expect_ref(t, HMM_TEST_BASE, 19, "before it");
+	KUNIT_EXPECT_EQ(test, t->pfns[19], REQ_FW);
+	KUNIT_EXPECT_EQ(test, t->pfns[20], 0UL);
+}
+
 /* A huge page mapped by small entries: each has order 0, whatever its folio. */
 static void hmm_test_thp_split(struct kunit *test)
 {
@@ -4069,6 +4087,7 @@ static struct kunit_case hmm_cases[] = {
 	KUNIT_CASE(hmm_test_thp_edges),
 	KUNIT_CASE(hmm_test_thp_one_fault),
 	KUNIT_CASE(hmm_test_thp_requests),
+	KUNIT_CASE(hmm_test_thp_refused),
 	KUNIT_CASE(hmm_test_thp_split),
 #endif
 #ifdef CONFIG_HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD

@@ -54,6 +54,16 @@
 #include "hmm_internal.h"
 
 /*
+ * Where a pfn begins in an entry, if it is simply shifted: hmm_varying() looks at that.
+ * arm64 does not say, because it puts the top of a pfn of 52 bits elsewhere.
+ */
+#ifdef PFN_PTE_SHIFT
+#define HMM_PTE_SHIFT	PFN_PTE_SHIFT
+#else
+#define HMM_PTE_SHIFT	PAGE_SHIFT
+#endif
+
+/*
  * Bits in which two PTEs of pages of the same kind may differ: those of the pfn, as
  * far as there is memory, and the one that says it has been accessed. 0 where a
  * pfn is not simply shifted.
@@ -66,10 +76,10 @@ static u64 hmm_pmd_varying __ro_after_init;
 /* From two entries that differ in @pfns, and two that differ in the accessed bit */
 static u64 __init hmm_varying(u64 pfns, u64 differs, u64 young)
 {
-	if (differs != pfns << PFN_PTE_SHIFT)
+	if (differs != pfns << HMM_PTE_SHIFT)
 		return 0;
 	/* What is below the pfn is shifted out with no further ado */
-	return differs | (young & ((1ULL << PFN_PTE_SHIFT) - 1));
+	return differs | (young & ((1ULL << HMM_PTE_SHIFT) - 1));
 }
 
 static int __init hmm_walk_setup(void)
@@ -578,7 +588,7 @@ hmm_fill_ptes(const struct hmm_walk *walk, const pte_t *ptep, unsigned long n,
 		alarm = walk->alarm[first.kind];
 		differs = 0;
 		do {
-			entry = base ^ ((differs >> PFN_PTE_SHIFT) << shift);
+			entry = base ^ ((differs >> HMM_PTE_SHIFT) << shift);
 			if (!reads)
 				hmm_put(out, i, entry, wide);
 			else if (!hmm_put_asked(out, i, entry, alarm, fault,
@@ -671,7 +681,7 @@ static unsigned long hmm_extend_ptes(struct hmm_walk *walk, const pte_t *ptep,
 			if (differs & first.fixed)
 				break;
 			if (hmm_is_page(first.kind) &&
-			    (first.pfn ^ (differs >> PFN_PTE_SHIFT)) !=
+			    (first.pfn ^ (differs >> HMM_PTE_SHIFT)) !=
 			    first.pfn + run)
 				break;
 		}
@@ -799,7 +809,7 @@ static noinline int hmm_extend_leaves(struct hmm_walk *walk, const pmd_t *pmdp,
 
 	do {
 		ret = hmm_extend(walk, PTRS_PER_PTE, kind,
-				 pfn ^ (differs >> PFN_PTE_SHIFT));
+				 pfn ^ (differs >> HMM_PTE_SHIFT));
 		if (ret || walk->pmd_end - walk->addr < PMD_SIZE)
 			return ret;
 		ret = hmm_poll(walk);
@@ -958,7 +968,7 @@ static int hmm_walk_vma(struct hmm_walk *walk)
 	end = min(range->end, vma->vm_end);
 	/* Can a device have mappings here at all? */
 	if (vma->vm_flags & (VM_IO | VM_PFNMAP | VM_SHADOW_STACK) ||
-	    vma_is_secretmem(vma))
+	    (!vma_is_anonymous(vma) && vma_is_secretmem(vma)))
 		return hmm_fill_alike(walk, end, HMM_SPECIAL);
 	if (!(vma->vm_flags & VM_READ))
 		return hmm_fill_alike(walk, end, HMM_ERROR);

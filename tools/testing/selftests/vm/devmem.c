@@ -548,17 +548,23 @@ static bool same_blocks(const char *a, const char *b)
 }
 
 /* KASAN keeps freed objects, to find out who uses them yet. */
-bool has_kasan(void)
+bool kernel_has(const char *symbol)
 {
 	FILE *f = fopen("/proc/kallsyms", "r");
+	char line[512], end[64];
 	bool found = false;
-	char line[512];
 
+	snprintf(end, sizeof(end), " %s\n", symbol);
 	while (f && !found && fgets(line, sizeof(line), f))
-		found = strstr(line, " kasan_quarantine_put\n");
+		found = strstr(line, end);
 	if (f)
 		fclose(f);
 	return found;
+}
+
+bool has_kasan(void)
+{
+	return kernel_has("kasan_quarantine_put");
 }
 
 /* How much memory may be missing; of all of it KASAN keeps a 32nd, once it is full. */

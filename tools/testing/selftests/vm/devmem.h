@@ -138,6 +138,7 @@ struct world {
 
 /* All of a file of /proc, which may be freed */
 char *text_of(const char *path);
+bool kernel_has(const char *symbol);
 bool has_kasan(void);
 
 /* In KiB: free pages that CPUs keep in lists of their own, which count as used */

@@ -279,13 +279,9 @@ struct dev_pagemap *get_dev_pagemap(unsigned long pfn, struct dev_pagemap *pgmap
 		put_dev_pagemap(pgmap);
 	}
 
-	rcu_read_lock();
+	guard(rcu)();
 	pgmap = xa_load(&pgmaps, pfn);
-	if (pgmap && !percpu_ref_tryget_live_rcu(&pgmap->ref))
-		pgmap = NULL;
-	rcu_read_unlock();
-
-	return pgmap;
+	return pgmap && percpu_ref_tryget_live_rcu(&pgmap->ref) ? pgmap : NULL;
 }
 EXPORT_SYMBOL_GPL(get_dev_pagemap);
 
@@ -965,12 +961,11 @@ EXPORT_SYMBOL_GPL(zone_device_folio_init);
  */
 bool __put_devmap_managed_folio_refs(struct folio *folio, int refs)
 {
-	if (folio->page.pgmap->type != MEMORY_DEVICE_FS_DAX)
-		return false;
+	bool ours = folio->page.pgmap->type == MEMORY_DEVICE_FS_DAX;
 
-	if (folio_ref_sub_return(folio, refs) == 1)
+	if (ours && folio_ref_sub_return(folio, refs) == 1)
 		wake_up_var(&folio->_refcount);
-	return true;
+	return ours;
 }
 EXPORT_SYMBOL(__put_devmap_managed_folio_refs);
 #endif /* CONFIG_FS_DAX */

@@ -120,10 +120,10 @@ static void give_back(struct collect *c, struct folio *folio)
 	remove_migration_ptes(folio, folio, 0);
 	if (folio != c->fault_folio)
 		folio_unlock(folio);
-	if (folio_is_zone_device(folio))
-		folio_put(folio);
-	else
+	if (!folio_is_zone_device(folio))
 		folio_putback_lru(folio);
+	else
+		folio_put(folio);
 }
 
 /*
@@ -251,13 +251,12 @@ static bool replace_private(struct collect *c, pte_t *ptep, unsigned long addr,
 	bool exclusive = PageAnonExclusive(page);
 	struct folio *folio = page_folio(page);
 	pte_t pte = ptep_get(ptep);
-	swp_entry_t entry;
 
 	if (exclusive)
 		WARN_ON_ONCE(folio_try_share_anon_rmap_pte(folio, page));
-	entry = make_migration_entry(page, private_writable(pte), exclusive);
-	set_entry(c, ptep, addr, folio, entry, pte_swp_soft_dirty(pte),
-		  pte_swp_uffd_wp(pte));
+	set_entry(c, ptep, addr, folio,
+		  make_migration_entry(page, private_writable(pte), exclusive),
+		  pte_swp_soft_dirty(pte), pte_swp_uffd_wp(pte));
 	return true;
 }
 

@@ -433,6 +433,7 @@ static size_t device_max_run(struct device *dev)
  *   that is not a size as above, or is more than can be mapped at a time,
  * * -EOPNOTSUPP if the device has no DMA mask, or would need bounce buffers: it
  *   cannot address all of memory, or bouncing is forced on it, or memory is encrypted,
+ *   or Xen maps it,
  * * -ENOMEM.
  *
  * On error there is nothing to be freed.

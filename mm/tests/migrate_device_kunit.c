@@ -1601,7 +1601,7 @@ static unsigned long md_mapped_and_locked(struct md *t)
 static void md_test_released_in_time(struct kunit *test)
 {
 	struct md *t = test->priv;
-	struct md_thread *th = kunit_kcalloc(test, 4, sizeof(*th), GFP_KERNEL);
+	struct md_thread *th = kunit_kcalloc(test, 2, sizeof(*th), GFP_KERNEL);
 	atomic_t stop = ATOMIC_INIT(0);
 	unsigned long until, late = 0;
 	struct completion go;

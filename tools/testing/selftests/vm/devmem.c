@@ -547,7 +547,6 @@ static bool same_blocks(const char *a, const char *b)
 	return !a == !b && (!a || !strncmp(a, b, strcspn(a, "\n")));
 }
 
-/* KASAN keeps freed objects, to find out who uses them yet. */
 bool kernel_has(const char *symbol)
 {
 	FILE *f = fopen("/proc/kallsyms", "r");
@@ -562,6 +561,7 @@ bool kernel_has(const char *symbol)
 	return found;
 }
 
+/* KASAN keeps freed objects, to find out who uses them yet. */
 bool has_kasan(void)
 {
 	return kernel_has("kasan_quarantine_put");

@@ -138,6 +138,7 @@ struct world {
 
 /* All of a file of /proc, which may be freed */
 char *text_of(const char *path);
+/* Has it been built with what defines this function? */
 bool kernel_has(const char *symbol);
 bool has_kasan(void);
 

@@ -199,7 +199,10 @@ bool group_make(size_t limit);
 long group_event(const char *event);
 long group_anon(void);
 
-/* ---- Time ---- */
+/* ---- CPUs and time ---- */
+
+/* The calling thread runs on this one from now on. */
+void stay_on(int cpu);
 
 double seconds(void);
 /* How long to wait for what has to come: emulated machines are slow. */

@@ -10,7 +10,6 @@
 #include <linux/fs.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -99,15 +98,6 @@ static char *nth(char *at, size_t i)
 #define LOCAL(npages)	pages_in(self->fd, self->at, npages)
 /* What is left on the device of pages that a CPU has touched. */
 #define TOUCHED(n)	(variant->is_private ? 0 : (n))
-
-static void stay_on(int cpu)
-{
-	cpu_set_t one;
-
-	CPU_ZERO(&one);
-	CPU_SET(cpu, &one);
-	sched_setaffinity(0, sizeof(one), &one);
-}
 
 static bool all_go(int fd, char *at, char *buf, size_t pages)
 {

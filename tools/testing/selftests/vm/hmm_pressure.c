@@ -31,14 +31,6 @@
 #define TEST_TIMEOUT_DEFAULT DEV_TIMEOUT
 
 #define MIB		(1024UL * 1024)
-static void stay_on(int cpu)
-{
-	cpu_set_t one;
-
-	CPU_ZERO(&one);
-	CPU_SET(cpu, &one);
-	sched_setaffinity(0, sizeof(one), &one);
-}
 
 /* Be for a moment where a CPU that is idle holds on to the last address space. */
 static void visit_all_cpus(void)

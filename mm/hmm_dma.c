@@ -38,8 +38,10 @@
  * hmm_dma_map_pfn() makes no runs. A driver that uses nothing else is never told
  * of more than it asked for, and needs no operations.
  *
- * A run is no longer than dma_get_max_seg_size() and does not cross
- * dma_get_seg_boundary(). Drivers whose devices know no such limit say so by
+ * A run is no longer than dma_get_max_seg_size(), does not cross
+ * dma_get_seg_boundary(), and is one stretch for the device, too: where a bus has
+ * regions of memory at different offsets (dma_range_map), it ends with its region.
+ * Drivers whose devices know no such limit say so by
  * dma_set_max_seg_size(); the default is 64 KiB.
  */
 
@@ -347,6 +349,9 @@ static size_t run_length(struct device *dev, const struct hmm_dma_map *map,
 			return n ? rounddown(n, block_pages(map)) :
 				   block_pages(map) == 1;
 	}
+	/* Memory that is far apart on the bus: what follows is another run */
+	while (n > 1 && bus_pfn(dev, pfn + n - 1) != bus + n - 1)
+		n--;
 	return rounddown(n, block_pages(map));
 }
 

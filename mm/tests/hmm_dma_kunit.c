@@ -805,6 +805,31 @@ static void dma_boundary_of_bus(struct kunit *test)
 	set_dma_ops(t->dev, &dma_test_dma_ops);
 }
 
+/* Memory that is one run for the CPU, and far apart on the bus */
+static void dma_regions_end_run(struct kunit *test)
+{
+	struct dma_test *t = test->priv;
+	phys_addr_t from = page_to_phys(t->pages), middle = from + 10 * PAGE_SIZE;
+	const struct bus_dma_region regions[] = {
+		{ .cpu_start = from, .dma_start = SZ_4G, .size = 10 * PAGE_SIZE },
+		{ .cpu_start = middle, .dma_start = SZ_8G, .size = SZ_1G }, { }
+	};
+	size_t i;
+
+	set_dma_ops(t->dev, NULL);
+	t->dev->dma_range_map = regions;
+	KUNIT_EXPECT_EQ(test, dma_map_unchecked(t, 0, 32, REQ_READ), 32);
+	for (i = 0; i < 32; i++)
+		KUNIT_EXPECT_EQ(test, t->map.dma_list[i],
+				i < 10 ? SZ_4G + i * PAGE_SIZE : SZ_8G + (i - 10) * PAGE_SIZE);
+	spin_lock(&t->lock);
+	KUNIT_EXPECT_EQ(test, hmm_dma_unmap_range(t->dev, &t->map, 0, 1), 10);
+	KUNIT_EXPECT_EQ(test, hmm_dma_unmap_range(t->dev, &t->map, 10, 1), 22);
+	spin_unlock(&t->lock);
+	t->dev->dma_range_map = NULL;
+	set_dma_ops(t->dev, &dma_test_dma_ops);
+}
+
 /* A driver that leaves something mapped is told so, and its pages are let go. */
 static void dma_free_unmaps(struct kunit *test)
 {
@@ -1036,6 +1061,7 @@ static struct kunit_case dma_cases[] = {
 	KUNIT_CASE(dma_forced_bounce_refused),
 	KUNIT_CASE(dma_bounce_refused),
 	KUNIT_CASE(dma_boundary_of_bus),
+	KUNIT_CASE(dma_regions_end_run),
 	KUNIT_CASE(dma_free_unmaps),
 	KUNIT_CASE(dma_single_entries),
 	KUNIT_CASE(dma_blocks),

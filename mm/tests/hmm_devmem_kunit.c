@@ -28,16 +28,18 @@
 #include <linux/rcupdate.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
+#include <linux/swap.h>
 #include <linux/topology.h>
 #include <linux/vmalloc.h>
 #include <linux/vmstat.h>
 
+#include "../internal.h"
 #include "fail_nth.h"
 #include "test_thread.h"
 #include "warnings.h"
 
-#define DM_SIZE		(4UL << 20)
-#define DM_PAGES		(DM_SIZE >> PAGE_SHIFT)
+#define DM_PAGES		1024UL
+#define DM_SIZE		(DM_PAGES << PAGE_SHIFT)
 
 /* One for each CPU, where a case has them */
 struct dm_thread {
@@ -1022,6 +1024,26 @@ static void devmem_removal_waits(struct kunit *test)
 	e->lost = !test_thread_join(test, t);
 }
 
+/* What munlock() has left in the batch of a CPU that has nothing more to add to it */
+static void devmem_removal_drains(struct kunit *test)
+{
+	struct dm_env *e = test->priv;
+	struct page *p = hmm_devmem_alloc_page(dm_add(test));
+	struct test_thread *t;
+
+	KUNIT_ASSERT_NOT_NULL(test, p);
+	munlock_folio(page_folio(p));
+	dm_put(p);
+	t = test_thread_start(test, -1, dm_work_remove, e);
+	/* Not after the wait that precedes a message */
+	if (t && !wait_for_completion_timeout(&t->done, 5 * HZ)) {
+		KUNIT_FAIL(test, "the batch was not drained");
+		lru_add_drain_all();
+	}
+	e->lost = !test_thread_join(test, t);
+	KUNIT_EXPECT_EQ(test, atomic_read(&e->freed), 1);
+}
+
 /* ==== Umbrella devices ==== */
 
 static void umbrella_names(struct kunit *test)
@@ -1182,6 +1204,7 @@ static struct kunit_case devmem_cases[] = {
 	KUNIT_CASE(devmem_stop),
 	KUNIT_CASE(devmem_stop_is_final),
 	KUNIT_CASE(devmem_removal_waits),
+	KUNIT_CASE(devmem_removal_drains),
 	KUNIT_CASE(umbrella_names),
 	KUNIT_CASE(umbrella_holds_several),
 	KUNIT_CASE(umbrella_is_none),

@@ -24,6 +24,7 @@
 #include <linux/percpu.h>
 #include <linux/sched.h>
 #include <linux/sizes.h>
+#include <linux/swap.h>
 #include <linux/wait_bit.h>
 
 #include "../internal.h"
@@ -757,6 +758,25 @@ static void removal_waits_for_count(struct kunit *test)
 	}
 }
 
+/* What munlock() has left in the batch of a CPU that has nothing more to add to it */
+static void removal_drains(struct kunit *test)
+{
+	struct dm *dm = dm_simple(test, MEMORY_DEVICE_PRIVATE, SIZE);
+	struct page *page = dm_page(dm) + 7;
+	struct test_thread *t;
+
+	page_use(page);
+	munlock_folio(page_folio(page));
+	put_page(page);
+	t = dm_remove_start(dm);
+	if (t && !wait_for_completion_timeout(&t->done, 5 * HZ)) {
+		KUNIT_FAIL(test, "the batch was not drained");
+		lru_add_drain_all();
+	}
+	dm_join(dm, t);
+	KUNIT_EXPECT_EQ(test, atomic_read(&dm->freed), 1);
+}
+
 /* Pages whose references are not counted in the whole, in each of two ranges */
 static void waits_for_page(struct kunit *test, enum memory_type type,
 			   unsigned long shift, int range)
@@ -1483,6 +1503,7 @@ static struct kunit_case cases[] = {
 	KUNIT_CASE(found_when_made),
 	KUNIT_CASE(pfn_usable),
 	KUNIT_CASE(removal_waits_for_count),
+	KUNIT_CASE(removal_drains),
 	KUNIT_CASE(removal_waits_for_pages),
 	KUNIT_CASE(life_private),
 	KUNIT_CASE(life_coherent),

@@ -827,6 +827,60 @@ static void md_test_file(struct kunit *test)
 	fput(file);
 }
 
+static unsigned int md_faults;
+
+static vm_fault_t md_fault(struct vm_fault *vmf)
+{
+	md_faults++;
+	return VM_FAULT_SIGBUS;
+}
+
+static const struct vm_operations_struct md_fault_ops = {
+	.fault = md_fault,
+};
+
+/*
+ * A private mapping of a file's eight pages, two of which are copied already; if
+ * @missing, a userfaultfd has to supply the others. Returns how many were asked for.
+ */
+static unsigned int md_copy_holes(struct md *t, bool missing)
+{
+	struct file *file = shmem_file_setup("migrate_device", 8 << PAGE_SHIFT, 0);
+	const struct vm_operations_struct *ops;
+	struct vm_area_struct *vma;
+
+	KUNIT_ASSERT_FALSE(t->test, IS_ERR(file));
+	KUNIT_EXPECT_EQ(t->test, vm_mmap(file, MD_BASE, 8 << PAGE_SHIFT, PROT_READ | PROT_WRITE,
+					 MAP_PRIVATE | MAP_FIXED, 0), MD_BASE);
+	md_write(t, 6, 2, 1);
+	mmap_write_lock(t->mm);
+	vma = vma_lookup(t->mm, MD_BASE);
+	ops = vma->vm_ops;
+	vma->vm_ops = &md_fault_ops;
+	vm_flags_mod(vma, missing ? VM_UFFD_MISSING : 0, 0);
+	mmap_write_unlock(t->mm);
+	md_faults = 0;
+	KUNIT_EXPECT_EQ(t->test, md_migrate(t, &md_devs[0], &md_devs[0], 0, 8,
+					    MD_SYSTEM | MIGRATE_VMA_FAULT), 2);
+	KUNIT_EXPECT_EQ(t->test, md_nr_on_device(t, 6, 2), 2);
+	mmap_write_lock(t->mm);
+	vm_flags_clear(vma, VM_UFFD_MISSING);
+	vma->vm_ops = ops;
+	mmap_write_unlock(t->mm);
+	md_check(t, 6, 2, 1);
+	vm_munmap(MD_BASE, 8 << PAGE_SHIFT);
+	fput(file);
+	return md_faults;
+}
+
+/* It is not for a migration to fill what a userfaultfd has to supply, or to wait for it. */
+static void md_test_file_missing(struct kunit *test)
+{
+	KUNIT_EXPECT_EQ(test, md_copy_holes(test->priv, false), 6);
+	KUNIT_EXPECT_EQ(test, md_copy_holes(test->priv, true), 0);
+	md_done(test->priv);
+}
+
 /* ---- Giving up ---- */
 
 /* Bits that have to be as they were: read-only, old, clean, write-protected, ... */
@@ -1839,6 +1893,7 @@ static struct kunit_case md_cases[] = {
 	KUNIT_CASE(md_test_none_can),
 	KUNIT_CASE(md_test_late_reference),
 	KUNIT_CASE(md_test_file),
+	KUNIT_CASE(md_test_file_missing),
 	KUNIT_CASE(md_test_restored),
 	KUNIT_CASE(md_test_carried),
 	KUNIT_CASE(md_test_partial),

@@ -14,7 +14,7 @@ QEMU = "qemu-system-aarch64"
 CROSS = "aarch64-linux-gnu-"
 SIZES = ("4k", "64k")
 MACHINE = ["-M", "virt,gic-version=3", "-cpu", "cortex-a72", "-accel",
-           "tcg,thread=multi", "-m", "4G", "-smp", "2"]
+           "tcg,thread=multi", "-m", "8G", "-smp", "2"]
 WORDS = ["console=ttyAMA0", "ignore_loglevel", "panic=-1", qemu.WATCHDOG,
          "kunit.enable=1", "kunit_shutdown=poweroff"]
 FACTOR = 8.0

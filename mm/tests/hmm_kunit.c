@@ -58,8 +58,8 @@
 /* Pages behind the test file: physically contiguous, taken in turn. */
 #define HMM_TEST_ORDER		6
 #define HMM_TEST_NPAGES		BIT(HMM_TEST_ORDER)
-/* Entries in the output array of the fixture. */
-#define HMM_TEST_CAP		8192UL
+/* Entries in the output array of the fixture: those of four tables, or more */
+#define HMM_TEST_CAP		MAX(8192UL, 4UL * PTRS_PER_PTE)
 /* What the array holds before a call: all kinds of flags and requests. */
 #define HMM_TEST_POISON		(~0UL / 0xff * 0xf5)
 #define HMM_TEST_CANARY		(~0UL / 0xff * 0x5a)

@@ -94,6 +94,7 @@ struct r_page {
 	u64 rest;		/* of its PTE, but for the pfn and the accessed bit */
 	struct folio *folio;	/* whose references count; or NULL */
 	int refs;
+	bool lru;		/* not isolated by compaction, with a reference of its own */
 };
 
 /* An entry that is not to stay */
@@ -264,8 +265,10 @@ static void r_look(struct r_world *w, struct r_page *p, unsigned long addr)
 		if (pmdp)
 			r_look_pmd(w, p, addr, pmdp);
 	}
-	if (p->folio)
+	if (p->folio) {
 		p->refs = folio_ref_count(p->folio);
+		p->lru = folio_test_lru(p->folio);
+	}
 }
 
 static void r_look_all(struct r_world *w, struct r_page *pages)
@@ -1224,7 +1227,7 @@ static void r_check_pages(struct r_world *w, const struct r_call *c,
 			 is->order);
 		/* A large folio loses those of its pages that are copied */
 		if (r_same(was, is) && is->folio && !folio_test_large(is->folio))
-			r_expect(w, was->refs == is->refs,
+			r_expect(w, was->refs == is->refs || was->lru != is->lru,
 				 "page %lu: %d references, were %d", i, is->refs,
 				 was->refs);
 	}

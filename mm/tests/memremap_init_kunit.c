@@ -33,7 +33,8 @@ struct shape {
 	unsigned long reserve, free;	/* of an altmap */
 };
 
-#define MB(n)	((u64)(n) * SZ_1M)
+/* With pages of 4 KiB. Where they are larger it is more. */
+#define MB(n)	((u64)(n) * (DM_ALIGN / 2))
 
 static const struct shape shapes[] = {
 	{ "private", MEMORY_DEVICE_PRIVATE, MB(128) },
@@ -60,7 +61,7 @@ static const struct shape shapes[] = {
 	{ "order_9_fs_dax", MEMORY_DEVICE_FS_DAX, MB(128), 9 },
 	{ "order_9_part", MEMORY_DEVICE_GENERIC, MB(6), 9, .offset = MB(2) },
 	{ "order_9_ranges", MEMORY_DEVICE_GENERIC, MB(34), 9, .nr_range = 3 },
-	{ "order_18", MEMORY_DEVICE_GENERIC, SZ_2G, 18 },
+	{ "order_18", MEMORY_DEVICE_GENERIC, MB(2048), 18 },
 
 	{ "altmap", MEMORY_DEVICE_GENERIC, MB(64), .reserve = 5, .free = 1026 },
 	{ "altmap_fs_dax", MEMORY_DEVICE_FS_DAX, MB(64), .reserve = 2, .free = 510 },
@@ -113,9 +114,9 @@ static struct dm *shape_new(struct kunit *test, const struct shape *shape)
 		shape_altmap(dm, shape);
 		return dm;
 	}
-	start = dm_request(dm, shape->offset + nr * (shape->size + MB(2)));
-	if (shape->vmemmap_shift)
-		start = ALIGN(start, PAGE_SIZE << shape->vmemmap_shift);
+	start = dm_request(dm, shape->offset + nr * (shape->size + MB(2)) +
+			       (PAGE_SIZE << shape->vmemmap_shift));
+	start = ALIGN(start, PAGE_SIZE << shape->vmemmap_shift);
 	/* Something is left out between two of them */
 	for (i = 0; i < nr; i++)
 		dm_range(dm, start + shape->offset + i * (shape->size + MB(2)),

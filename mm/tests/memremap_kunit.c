@@ -33,7 +33,7 @@
 #include "test_thread.h"
 #include "warnings.h"
 
-#define SIZE	SZ_4M
+#define SIZE	MAX(SZ_4M, DM_ALIGN)
 
 /* ---- Helpers ---- */
 

@@ -19,12 +19,20 @@
 #include <linux/err.h>
 #include <linux/ioport.h>
 #include <linux/memremap.h>
+#include <linux/minmax.h>
 #include <linux/mm.h>
+#include <linux/mmzone.h>
 #include <linux/slab.h>
 
 #include "test_thread.h"
 
 #define DM_RANGES	4
+/*
+ * Such memory has pages full of struct pages, and shares none of them. With pages of
+ * 64 KiB two ranges might, and what removes one takes it from the other
+ * (Documentation/vm/device-memory.rst, "Rules for memory").
+ */
+#define DM_ALIGN	MAX(SUBSECTION_SIZE, PAGE_SIZE / sizeof(struct page) * PAGE_SIZE)
 /* Two NUMA nodes or one: this one is there, and has CPUs and free memory */
 #define DM_NODE		0
 

@@ -929,6 +929,11 @@ static void md_test_restored(struct kunit *test)
 	md_done(t);
 }
 
+static bool md_soft_dirty(unsigned long i)
+{
+	return IS_ENABLED(CONFIG_MEM_SOFT_DIRTY) && !(i & 8);
+}
+
 /* The same bits, where a device page has room for them */
 static void md_test_carried(struct kunit *test)
 {
@@ -946,14 +951,14 @@ static void md_test_carried(struct kunit *test)
 	for (i = 0; i < 32; i++) {
 		pte = md_pte(t, i);
 		KUNIT_EXPECT_EQ(test, md_device_writes(t, i), !(i & 1));
-		KUNIT_EXPECT_EQ(test, !!pte_swp_soft_dirty(pte), !(i & 8));
+		KUNIT_EXPECT_EQ(test, !!pte_swp_soft_dirty(pte), md_soft_dirty(i));
 		KUNIT_EXPECT_EQ(test, !!pte_swp_uffd_wp(pte), (i & 17) == 17);
 	}
 	KUNIT_EXPECT_EQ(test, md_home(t, 0, 32), 32);
 	for (i = 0; i < 32; i++) {
 		pte = md_pte(t, i);
 		KUNIT_EXPECT_EQ(test, !!pte_write(pte), !(i & 1));
-		KUNIT_EXPECT_EQ(test, !!pte_soft_dirty(pte), !(i & 8));
+		KUNIT_EXPECT_EQ(test, !!pte_soft_dirty(pte), md_soft_dirty(i));
 		KUNIT_EXPECT_EQ(test, !!pte_uffd_wp(pte), (i & 17) == 17);
 		KUNIT_EXPECT_TRUE(test, PageAnonExclusive(pte_page(pte)));
 		/* What a device has written is not found anywhere else */

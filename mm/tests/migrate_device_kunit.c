@@ -15,6 +15,7 @@
  */
 #include <kunit/test.h>
 #include <linux/completion.h>
+#include <linux/cpumask.h>
 #include <linux/delay.h>
 #include <linux/highmem.h>
 #include <linux/huge_mm.h>
@@ -1685,6 +1686,72 @@ static void md_test_released_in_time(struct kunit *test)
 	md_done(t);
 }
 
+/* Pins the first page, has it come home for that, and counts in it */
+static int md_pinner(void *data)
+{
+	struct md_thread *th = data;
+	unsigned long *count;
+	struct page *page;
+
+	/* Away from who migrates, if there is another CPU */
+	set_cpus_allowed_ptr(current, cpumask_of(cpumask_last(cpu_online_mask)));
+	kthread_use_mm(th->t->mm);
+	wait_for_completion(th->go);
+	for (; !atomic_read(th->stop) && !th->wrong; th->rounds++) {
+		if (pin_user_pages_fast(MD_BASE, 1, FOLL_WRITE, &page) != 1) {
+			th->wrong++;
+			break;
+		}
+		count = kmap_local_page(page);
+		th->wrong += *count != th->rounds;
+		*count = th->rounds + 1;
+		kunmap_local(count);
+		unpin_user_page(page);
+		cond_resched();
+	}
+	kthread_unuse_mm(th->t->mm);
+	complete(&th->done);
+	return 0;
+}
+
+/*
+ * GUP-fast takes no lock: it may pin a page that is about to go, when its references
+ * have been looked at and its entry not yet cleared. Such a page stays, as it was.
+ */
+static void md_test_pinned_meanwhile(struct kunit *test)
+{
+	struct md *t = test->priv;
+	struct md_thread *th = kunit_kcalloc(test, 2, sizeof(*th), GFP_KERNEL);
+	atomic_t stop = ATOMIC_INIT(0);
+	struct completion go;
+	struct page *page;
+	unsigned long i;
+
+	KUNIT_ASSERT_NOT_NULL(test, th);
+	md_map(t, MD_STORM, PROT_READ | PROT_WRITE);
+	md_write(t, 1, MD_STORM - 1, 1);
+	init_completion(&go);
+	md_start(t, th, &go, &stop, md_whole_mover, 0);
+	md_start(t, th + 1, &go, &stop, md_pinner, 1);
+	complete_all(&go);
+	schedule_timeout_uninterruptible(3 * HZ);
+	atomic_set(&stop, 1);
+	md_join(t, th);
+	md_join(t, th + 1);
+	KUNIT_EXPECT_GT(test, th[0].rounds, 0);
+	KUNIT_EXPECT_GT(test, th[1].rounds, 0);
+	md_check(t, 1, MD_STORM - 1, 1);
+	md_write(t, 0, 1, 1);
+	lru_add_drain_all();
+	for (i = 0; i < MD_STORM; i++) {
+		page = md_page(t, i);
+		KUNIT_EXPECT_TRUE(test, PageLRU(page));
+		KUNIT_EXPECT_TRUE(test, PageAnonExclusive(page));
+		put_page(page);
+	}
+	md_done(t);
+}
+
 /* Pages in the LRU batch of another CPU go, too */
 static int md_writer(void *data)
 {
@@ -1918,6 +1985,7 @@ static struct kunit_case md_cases[] = {
 	KUNIT_CASE_SLOW(md_test_storm),
 	KUNIT_CASE_SLOW(md_test_zapped_at_once),
 	KUNIT_CASE_SLOW(md_test_released_in_time),
+	KUNIT_CASE_SLOW(md_test_pinned_meanwhile),
 	KUNIT_CASE(md_test_other_cpu),
 	KUNIT_CASE(md_test_statistics),
 	KUNIT_CASE(md_test_traced),

@@ -144,12 +144,11 @@
 #include <linux/cpumask.h>
 #include <linux/err.h>
 #include <linux/export.h>
-#include <linux/interval_tree.h>
+#include <linux/interval_tree_generic.h>
 #include <linux/llist.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/overflow.h>
-#include <linux/rbtree_augmented.h>
 #include <linux/rculist.h>
 #include <linux/sched.h>
 #include <linux/sched/clock.h>
@@ -643,34 +642,33 @@ struct mn_walk {
 	struct llist_node *finishes;		/* to come, the latest first */
 };
 
-static struct mmu_interval_notifier *mn_entry(struct interval_tree_node *node)
-{
-	return container_of(node, struct mmu_interval_notifier, interval_tree);
-}
+#define MN_START(ini)	((ini)->interval_tree.start)
+#define MN_LAST(ini)	((ini)->interval_tree.last)
 
-static struct mmu_interval_notifier *
+/*
+ * An interval tree of our own rather than that of interval_tree.h, which it is like
+ * in all else: every bracket looks into it, so that shall be inlined, and
+ * mn_itree_add() needs the callbacks.
+ */
+INTERVAL_TREE_DEFINE(struct mmu_interval_notifier, interval_tree.rb,
+		     unsigned long, interval_tree.__subtree_last,
+		     MN_START, MN_LAST, static __always_inline __maybe_unused,
+		     mn_itree)
+
+static __always_inline struct mmu_interval_notifier *
 mn_first(struct mmu_notifier_subscriptions *subs,
 	 const struct mmu_notifier_range *range)
 {
-	struct interval_tree_node *node;
-
-	node = interval_tree_iter_first(&subs->itree, range->start,
-					range->end - 1);
-	return node ? mn_entry(node) : NULL;
+	return mn_itree_iter_first(&subs->itree, range->start, range->end - 1);
 }
 
 /* The next one after @ini that overlaps, by the tree */
 static struct mmu_interval_notifier *
 mn_next(const struct mmu_notifier_range *range, struct mmu_interval_notifier *ini)
 {
-	struct interval_tree_node *node = &ini->interval_tree;
-
 	do {
-		node = interval_tree_iter_next(node, range->start, range->end - 1);
-		if (!node)
-			return NULL;
-		ini = mn_entry(node);
-	} while (unlikely(ini->born > range->seq));
+		ini = mn_itree_iter_next(ini, range->start, range->end - 1);
+	} while (ini && unlikely(ini->born > range->seq));
 
 	return ini;
 }
@@ -681,15 +679,13 @@ mn_next_sorted(struct mmu_notifier_subscriptions *subs,
 	       const struct mmu_notifier_range *range,
 	       struct mmu_interval_notifier *ini)
 {
-	do {
-		if (list_is_last(&ini->sorted, &subs->sorted))
-			return NULL;
-		ini = list_next_entry(ini, sorted);
-		if (ini->interval_tree.start >= range->end)
-			return NULL;
-	} while (unlikely(ini->born > range->seq));
-
-	return ini;
+	list_for_each_entry_continue(ini, &subs->sorted, sorted) {
+		if (MN_START(ini) >= range->end)
+			break;
+		if (likely(ini->born <= range->seq))
+			return ini;
+	}
+	return NULL;
 }
 
 /* A call is over. Unless others are under way, @ini may be freed after unlock. */
@@ -931,7 +927,7 @@ static __always_inline int mn_itree_start(struct mmu_notifier_subscriptions *sub
 	spin_lock(&subs->lock);
 	mn_record(subs, range);
 	first = mn_first(subs, range);
-	if (!first)
+	if (likely(!first))
 		spin_unlock(&subs->lock);
 	else if (unlikely(!mn_hit(subs, range, first)))
 		return mn_refused(subs, range);
@@ -1611,42 +1607,44 @@ static bool mn_recording(struct mm_struct *mm)
 	return subs && data_race(subs->recording);
 }
 
-#define MN_LAST(node)	((node)->last)
-RB_DECLARE_CALLBACKS_MAX(static, mn_augment, struct interval_tree_node, rb,
-			 unsigned long, __subtree_last, MN_LAST)
-
 /*
- * interval_tree_insert(), written out because the neighbour for the list is found
- * on the same way down: the last one that was left behind on the left.
+ * mn_itree_insert(), written out because the place in the list is found on the
+ * same way down: a new leaf comes right before its parent, or right behind it.
  */
-static void mn_itree_insert(struct mmu_notifier_subscriptions *subs,
-			    struct mmu_interval_notifier *ini)
+static void mn_itree_add(struct mmu_notifier_subscriptions *subs,
+			 struct mmu_interval_notifier *ini)
 {
-	struct interval_tree_node *node = &ini->interval_tree;
-	struct interval_tree_node *at = NULL, *before = NULL;
 	struct rb_node **link = &subs->itree.rb_root.rb_node, *rb = *link;
-	unsigned long start = node->start, last = node->last;
+	unsigned long start = MN_START(ini), last = MN_LAST(ini);
+	struct mmu_interval_notifier *at = NULL;
+	bool leftmost = false;
 
 	lockdep_assert_held(&subs->lock);
 
 	while (rb) {
-		at = rb_entry(rb, struct interval_tree_node, rb);
-		if (at->__subtree_last < last)
-			at->__subtree_last = last;
-		if (start < at->start) {
-			rb = rb->rb_left;
-		} else {
-			before = at;
-			rb = rb->rb_right;
-		}
+		at = rb_entry(rb, struct mmu_interval_notifier, interval_tree.rb);
+		if (at->interval_tree.__subtree_last < last)
+			at->interval_tree.__subtree_last = last;
+		rb = start < MN_START(at) ? rb->rb_left : rb->rb_right;
 	}
-	if (at)
-		link = at == before ? &at->rb.rb_right : &at->rb.rb_left;
 
-	node->__subtree_last = last;
-	rb_link_node(&node->rb, at ? &at->rb : NULL, link);
-	rb_insert_augmented_cached(&node->rb, &subs->itree, !before, &mn_augment);
-	list_add(&ini->sorted, before ? &mn_entry(before)->sorted : &subs->sorted);
+	if (!at) {
+		leftmost = true;
+		list_add(&ini->sorted, &subs->sorted);
+	} else if (start < MN_START(at)) {
+		leftmost = list_is_first(&at->sorted, &subs->sorted);
+		link = &at->interval_tree.rb.rb_left;
+		list_add_tail(&ini->sorted, &at->sorted);
+	} else {
+		link = &at->interval_tree.rb.rb_right;
+		list_add(&ini->sorted, &at->sorted);
+	}
+
+	ini->interval_tree.__subtree_last = last;
+	rb_link_node(&ini->interval_tree.rb,
+		     at ? &at->interval_tree.rb : NULL, link);
+	rb_insert_augmented_cached(&ini->interval_tree.rb, &subs->itree,
+				   leftmost, &mn_itree_augment);
 }
 
 /* Cannot fail; returns 0 for its callers to return */
@@ -1670,9 +1668,9 @@ static int mn_interval_link(struct mmu_interval_notifier *ini,
 	 */
 	ini->born = mn_tick(subs);
 	ini->calls = 0;
-	atomic_set(&ini->only_calls, 0);
+	ini->only_calls = (atomic_t)ATOMIC_INIT(0);
 	WRITE_ONCE(ini->seq, ini->born);
-	mn_itree_insert(subs, ini);
+	mn_itree_add(subs, ini);
 	trace_mmu_notifier_insert(ini, ini->born);
 	spin_unlock(&subs->lock);
 	return 0;
@@ -1782,13 +1780,14 @@ int mmu_interval_notifier_insert_locked(struct mmu_interval_notifier *ini,
 }
 EXPORT_SYMBOL_GPL(mmu_interval_notifier_insert_locked);
 
-static void mn_interval_unlink(struct mmu_notifier_subscriptions *subs,
-			       struct mmu_interval_notifier *ini)
+static __always_inline void
+mn_interval_unlink(struct mmu_notifier_subscriptions *subs,
+		   struct mmu_interval_notifier *ini)
 {
 	lockdep_assert_held(&subs->lock);
 
 	__list_del_entry(&ini->sorted);
-	interval_tree_remove(&ini->interval_tree, &subs->itree);
+	mn_itree_remove(ini, &subs->itree);
 	ini->born = 0;
 }
 

@@ -186,16 +186,16 @@ struct lockdep_map __mmu_notifier_invalidate_range_start_map = {
 
 /**
  * struct mmu_notifier_subscriptions - everything that listens to one mm
+ * @inflight: recorded brackets, oldest first; they live on their callers' stacks;
+ *	mmu_interval_read_begin() looks without the lock whether there are any
  * @list: list subscriptions, newest first, so @born falls from head to tail;
  *	read under SRCU, written under @lock
  * @recording: brackets are recorded; set once, by the first interval insertion,
  *	while mm_take_all_locks() keeps brackets out: none is in flight that
  *	is not recorded
  * @listed: there has been a list subscription; set like @recording
- * @lock: guards everything below
+ * @lock: guards everything below, and @inflight
  * @clock: stamps brackets and subscriptions in the order in which they came
- * @inflight: recorded brackets, oldest first; they live on their callers' stacks;
- *	mmu_interval_read_begin() looks without the lock whether there are any
  * @itree: interval subscriptions by address
  * @sorted: the same in the order of the tree, for going from one to the next
  * @walks: brackets that are calling several interval subscriptions right now, and
@@ -207,12 +207,12 @@ struct lockdep_map __mmu_notifier_invalidate_range_start_map = {
  * release, freed together with the mm_struct, which every subscription pins.
  */
 struct mmu_notifier_subscriptions {
+	struct list_head inflight; /* first: its address is what is asked for most */
 	struct hlist_head list;
 	bool recording;
 	bool listed;
-	spinlock_t lock; /* everything below */
+	spinlock_t lock; /* inflight, and everything below */
 	u64 clock;
-	struct list_head inflight;
 	struct rb_root_cached itree;
 	struct list_head sorted;
 	struct hlist_head walks;
@@ -320,8 +320,10 @@ static void mn_record(struct mmu_notifier_subscriptions *subs,
 	list_add_tail(&range->inflight, &subs->inflight);
 }
 
-static void mn_release_readers(struct mmu_notifier_subscriptions *subs,
-			       struct mmu_notifier_range *range)
+/* As a rule nobody waits: a call that is spared shall cost one comparison */
+static noinline __noclone void
+mn_release_readers(struct mmu_notifier_subscriptions *subs,
+		   struct mmu_notifier_range *range)
 {
 	struct mn_reader *reader;
 	struct hlist_node *next;
@@ -1070,7 +1072,8 @@ int __mmu_notifier_invalidate_range_start(struct mmu_notifier_range *range,
 					  struct mmu_notifier_subscriptions *subs)
 {
 	/* On the real-time kernel spinlocks sleep, here as in any callback */
-	bool check = !IS_ENABLED(CONFIG_PREEMPT_RT) &&
+	bool check = IS_ENABLED(CONFIG_DEBUG_ATOMIC_SLEEP) &&
+		     !IS_ENABLED(CONFIG_PREEMPT_RT) &&
 		     !mmu_notifier_range_blockable(range);
 	int ret;
 

@@ -59,6 +59,7 @@ struct rcu_head { struct rcu_head *next; void (*func)(struct rcu_head *head); };
 #define likely(x)		__builtin_expect(!!(x), 1)
 #define unlikely(x)		__builtin_expect(!!(x), 0)
 #define noinline		__attribute__((noinline))
+#define __noclone		__attribute__((__noclone__))
 #undef __always_inline
 #define __always_inline		inline __attribute__((always_inline))
 #define __must_check		__attribute__((warn_unused_result))

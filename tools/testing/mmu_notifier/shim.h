@@ -37,6 +37,7 @@
 #include <linux/kconfig.h>
 
 #define CONFIG_MMU_NOTIFIER	1
+#define CONFIG_DEBUG_ATOMIC_SLEEP	1
 #if __SIZEOF_LONG__ == 8
 #define CONFIG_64BIT		1
 #endif
@@ -59,7 +60,11 @@ struct rcu_head { struct rcu_head *next; void (*func)(struct rcu_head *head); };
 #define likely(x)		__builtin_expect(!!(x), 1)
 #define unlikely(x)		__builtin_expect(!!(x), 0)
 #define noinline		__attribute__((noinline))
+#ifdef __clang__
+#define __noclone
+#else
 #define __noclone		__attribute__((__noclone__))
+#endif
 #undef __always_inline
 #define __always_inline		inline __attribute__((always_inline))
 #define __must_check		__attribute__((warn_unused_result))

@@ -5,7 +5,7 @@
  * What is modelled, by function of mm/mmu_notifier.c:
  *
  *	mn_record(), mn_walk_starts(),
- *	mn_unrecord_locked()		storm: range A has a bracket in flight at
+ *	mn_unrecord()			storm: range A has a bracket in flight at
  *					any time, for ever, and never the same
  *	the same			stuck: a bracket over range C that never
  *					ends, nor does its callback

@@ -8,7 +8,7 @@
  *	the callback		CALLBACK, of two kinds of driver: set_seq inside
  *				the driver's lock, or before it is taken
  *	the change		STORE_PTE; a bracket may also change nothing
- *	mn_unrecord_locked(),
+ *	mn_unrecord(),
  *	mn_release_readers()	UNRECORD
  *	mmu_interval_read_begin()  the two loads of the reader
  *	mn_read_begin_wait()	SAMPLE, the wait, RESAMPLE

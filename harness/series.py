@@ -18,6 +18,7 @@ Nobody has to look at the base's files for that: git does.
 """
 
 import fnmatch
+import functools
 import os
 import re
 import shutil
@@ -28,15 +29,19 @@ from dataclasses import dataclass, field
 import config as configs
 import kbuild
 import lint
+import resume
 import runs
 import tree
-from common import (BUILD, BUILD_FAILED, HARNESS, OK, REPO, TEST_FAILED, USAGE, Settings,
-                    Trouble, building, read_text, require_status, run, save_json, say)
+import verdict as verdicts
+from common import (BUILD, BUILD_FAILED, HARNESS, OK, REPO, STATE, TEST_FAILED, USAGE,
+                    Settings, Trouble, building, read_text, require_status, run, save_json,
+                    say)
 
 PLAN = HARNESS / "series"
 COVER = "00-cover"
 SERIES = BUILD / "series"
 LOG = BUILD / "log/series.log"
+GREEN = STATE / "green-series.json"
 KCONFIG = "mm/Kconfig.hmm"
 SELFTESTS = "tools/testing/selftests/vm/Makefile"
 
@@ -414,19 +419,33 @@ def boot_step(settings, kernel, tests):
     return runs.conformance_boot(settings, "plain", settings.cpus)
 
 
+def judge(record, name, check):
+    """Why a step is bad, or None; with RESUME=1 not looked for again if it was good."""
+    if record.find(name):
+        say("  ok, as before")
+        return None
+    record.begin(name)
+    try:
+        why = check()
+    except Trouble as trouble:
+        why = str(trouble)
+    if not why:
+        record.end(name, verdicts.Verdict(state="finished", code=OK))
+    return why
+
+
 def verb_series_check(settings):
     """All steps, or those that T names, each built and booted alone."""
     with building():
         steps = read_plan()
         repository = Repository(settings)
         repository.commit_steps(steps)
-    here, bad = settings_at(settings), {}
+    here, bad, record = settings_at(settings), {}, resume.Record(settings, GREEN)
     for step in chosen_steps(steps, settings.tests):
         say(f"{step.name}: {step.subject}")
-        try:
-            why = check_step(repository, here, step, steps[steps.index(step) + 1:])
-        except Trouble as trouble:
-            why = str(trouble)
+        later = steps[steps.index(step) + 1:]
+        why = judge(record, step.name,
+                    functools.partial(check_step, repository, here, step, later))
         if why:
             bad[step.name] = why
             say(f"  FAILED: {why}")

@@ -9,8 +9,9 @@ from pathlib import Path
 from unittest import mock
 
 import resume
+import series
 import verdict as verdicts
-from common import OK, TEST_FAILED, Settings
+from common import OK, TEST_FAILED, Settings, Trouble
 
 
 class ResumeTest(unittest.TestCase):
@@ -37,6 +38,24 @@ class ResumeTest(unittest.TestCase):
         found = self.record().find("docs")
         self.assertEqual((found.code, found.passed, found.skipped),
                          (OK, ["x"], [("y", "why")]))
+
+    def test_steps_of_a_series(self):
+        calls = []
+
+        def judge(why):
+            return series.judge(self.record(), "01-x", lambda: calls.append(why) or why)
+
+        def fails():
+            raise Trouble(TEST_FAILED, "no build")
+
+        self.assertEqual(judge("bad"), "bad")
+        self.assertEqual(series.judge(self.record(), "01-x", fails), "no build")
+        self.assertIsNone(judge(None))
+        with mock.patch.object(series, "say", calls.append):
+            self.assertIsNone(judge("not asked any more"))
+        self.sources = "two"
+        self.assertEqual(judge("again"), "again")
+        self.assertEqual(calls, ["bad", None, "  ok, as before", "again"])
 
     def test_not_unless_asked(self):
         self.run_one("docs")

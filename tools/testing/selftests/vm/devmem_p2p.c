@@ -266,8 +266,11 @@ out:
 		munmap(job.at, job.len);
 }
 
-/* The driver goes: mappings go first, so that nothing holds it up. */
-TEST_F(p2p, unbound_under_a_mapping)
+/*
+ * The driver goes: mappings go first, so that nothing holds it up. With KASAN the memory
+ * takes most of a minute to go and come back.
+ */
+TEST_F_TIMEOUT(p2p, unbound_under_a_mapping, 2 * DEV_TIMEOUT)
 {
 	char *at;
 	int i;

@@ -1687,7 +1687,6 @@ static void md_test_released_in_time(struct kunit *test)
 	md_done(t);
 }
 
-/* Pins the first page, has it come home for that, and counts in it */
 /*
  * Unheard by KCSAN: GUP asks a page for its node, which never changes, by a plain read
  * of the word in which its flags do.
@@ -1709,6 +1708,7 @@ static void md_unpin(struct page *page)
 	kcsan_enable_current();
 }
 
+/* Pins the first page, has it come home for that, and counts in it */
 static int md_pinner(void *data)
 {
 	struct md_thread *th = data;

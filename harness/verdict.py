@@ -154,7 +154,7 @@ def skip_reasons(text):
     return {name: reason.strip() for name, reason in SKIP.findall(text)}
 
 
-def add_tree(verdict, test, name, reasons, text):
+def add_tree(verdict, test, name, reasons):
     """Add a parsed test and everything below it; True when all is well."""
     label = test.status.name
     if not test.subtests:
@@ -169,7 +169,7 @@ def add_tree(verdict, test, name, reasons, text):
     well = True
     for number, sub in enumerate(test.subtests, 1):
         below = f"{name}.{sub.name or f'(number {number})'}" if name else sub.name
-        well &= add_tree(verdict, sub, below, reasons, text)
+        well &= add_tree(verdict, sub, below, reasons)
     if well and label not in ("SUCCESS", "SKIPPED"):
         verdict.fail(name, "failed as a whole, though each part passed")
         well = False
@@ -184,7 +184,7 @@ def add_kunit(verdict, tree, suite, text):
     if not found:
         verdict.fail(f"kunit:{suite}", "no result")
         return
-    add_tree(verdict, found[0], f"kunit:{suite}", skip_reasons(text), text)
+    add_tree(verdict, found[0], f"kunit:{suite}", skip_reasons(text))
     if errors and len(verdict.failed) == before:
         verdict.fail(f"kunit:{suite}", "; ".join(errors))
 
@@ -243,7 +243,7 @@ def add_one_selftest(verdict, tree, name, result, remark, own):
     if start:
         inner = own[start.start():]
         root, errors = parse_ktap(tree, inner)
-        add_tree(verdict, root, name, skip_reasons(inner), inner)
+        add_tree(verdict, root, name, skip_reasons(inner))
         if root.expected_count is None:
             verdict.fail(name, "no plan, so nobody knows what is missing")
         elif errors and len(verdict.failed) == before:
@@ -287,7 +287,7 @@ def console_ktap(verdict, tree, console, suite):
     named = Verdict()
     for test in root.subtests:
         if test.name == suite or (not test.name and test.subtests):
-            add_tree(named, test, f"kunit:{suite}", {}, console)
+            add_tree(named, test, f"kunit:{suite}", {})
     verdict.failed += named.failed
     return bool(named.failed)
 
@@ -335,9 +335,10 @@ def of_console(tree, console, prefix, dot):
     """The verdict on a boot whose KUnit results are on the console and nowhere else; all
     suites that the configuration `dot` has must be there."""
     verdict = Verdict()
-    root, errors = parse_ktap(tree, TIMESTAMP.sub("", console))
+    bare = TIMESTAMP.sub("", console)
+    root, errors = parse_ktap(tree, bare)
     for test in root.subtests:
-        add_tree(verdict, test, f"{prefix}:{test.name}", skip_reasons(console), console)
+        add_tree(verdict, test, f"{prefix}:{test.name}", skip_reasons(bare))
     for suite in expected_kunit(tree, dot=dot):
         if not any(t.name == suite for t in root.subtests):
             verdict.fail(f"{prefix}:{suite}", "missing: the suite never reported")

@@ -70,6 +70,16 @@ class Details(unittest.TestCase):
                       got.skipped)
         self.assertIn(("vm:hmm_args", "/dev/hmm_dmirror0 is not there"), got.skipped)
 
+    def test_skip_on_a_console_with_times_keeps_its_reason(self):
+        console = "\n".join("[    1.234567] " + line for line in (
+            "KTAP version 1", "1..1", "    KTAP version 1", "    # Subtest: hmm",
+            "    1..2", "    ok 1 plain", "    ok 2 stack # SKIP no such entry",
+            "ok 1 hmm"))
+        with tempfile.NamedTemporaryFile() as dot:
+            got = verdicts.of_console(TREE, console, "arm64", Path(dot.name))
+        self.assertEqual(got.skipped, [("arm64:hmm.stack", "no such entry")])
+        self.assertEqual(got.passed, ["arm64:hmm.plain"])
+
     def test_the_first_splat_is_shown_whole(self):
         got = Logs().judge("splat-after-pass")
         self.assertIn("cut here", got.first_splat[0])

@@ -43,6 +43,7 @@ static bool sample_invalidate(struct hmm_mirror *mirror,
 			      const struct mmu_notifier_range *range)
 {
 	struct sample *dev = container_of(mirror, struct sample, mirror);
+	/* A change need not begin where a page does */
 	unsigned long first = hmm_mirror_first(mirror, range) & PAGE_MASK;
 	unsigned long last = hmm_mirror_last(mirror, range);
 	int i;
@@ -91,19 +92,17 @@ static int sample_invert(struct sample *dev, unsigned long addr, unsigned long e
 {
 	unsigned int slot = slot_of(addr), i, n, from = offset_in_page(addr);
 	int ret = 0;
-	u8 *mem, probe;
+	u8 *mem;
 
 	n = min(end - addr, PAGE_SIZE - from);
 	mutex_lock(&dev->lock);
 	if (dev->table[slot].page && dev->table[slot].addr == addr - from) {
 		mem = kmap_local_page(dev->table[slot].page) + from;
-		/* A CPU plays the device, and cannot reach secret memory */
-		ret = get_kernel_nofault(probe, mem) ? -EFAULT : n;
-		for (i = 0; ret > 0 && i < n; i++)
+		for (i = 0; i < n; i++)
 			mem[i] = ~mem[i];
 		kunmap_local(mem);
-		if (ret > 0)
-			folio_mark_dirty(page_folio(dev->table[slot].page));
+		folio_mark_dirty(page_folio(dev->table[slot].page));
+		ret = n;
 	}
 	mutex_unlock(&dev->lock);
 	return ret;
@@ -169,7 +168,7 @@ static ssize_t sample_write(struct file *file, const char __user *buf, size_t le
 
 	while (ret >= 0 && addr < end) {
 		ret = sample_invert(dev, addr, end);
-		addr += max(ret, 0);
+		addr += ret;
 		if (!ret)
 			ret = sample_fault(dev, addr);
 		if (fatal_signal_pending(current))

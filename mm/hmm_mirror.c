@@ -539,7 +539,8 @@ static bool mirror_covers(const struct hmm_mirror *mirror,
  *	long as it takes
  *
  * Begins, faults the range in as its request says, and calls map with the result,
- * under the lock, and free of collisions. Of extents that may be the first part:
+ * under the lock, and free of collisions. If a page cannot be had map is not called,
+ * not even for those before it. Of extents the result may be the first part:
  * &hmm_range.populated tells where to go on. Usually @range is a member of something
  * larger that tells map what this fault is for.
  *

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from common import (BUILD, BUILD_FAILED, REPO, Trouble, build_env, have, require_status, run,
-                    write_if_changed)
+                    say, write_if_changed)
 
 IMAGES = {"x86_64": "arch/x86/boot/bzImage", "arm64": "arch/arm64/boot/Image"}
 
@@ -50,12 +50,23 @@ def image(settings, config):
     return path
 
 
+def warnings_in(log, start):
+    """What the compiler warned of in a log, from byte `start` on."""
+    with open(log, "rb") as file:
+        file.seek(start)
+        return [line for line in file.read().decode(errors="replace").splitlines()
+                if ": warning: " in line]
+
+
 def build_kernel(settings, config, log):
     """The kernel image, vmlinux beside it, its modules, and the user-space headers."""
     targets = [image(settings, config).name, "modules", "headers"]
+    start = log.stat().st_size if log.exists() else 0
     status, tail = run(argv(settings, config, targets), f"kernel({config})", log,
                        settings.verbose, env=env())
     require_status(status, tail, f"building the {config} kernel", log)
+    for line in warnings_in(log, start):
+        say(f"    {line}")
     return image(settings, config)
 
 

@@ -2,6 +2,7 @@
 """Builds that nobody boots: which there are, and when one is not silent."""
 
 import sys
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -11,6 +12,7 @@ sys.path.insert(0, str(HERE.parent))
 import builds       # noqa: E402
 import config as configs        # noqa: E402
 import debian       # noqa: E402
+import kbuild       # noqa: E402
 import pedantic     # noqa: E402
 from common import HARNESS, Settings, Trouble, read_text       # noqa: E402
 
@@ -26,6 +28,15 @@ class Builds(unittest.TestCase):
             wanted = configs.parse(read_text(HARNESS / f"config/builds/{name}.config"))
             self.assertTrue(any(value == "n" and small.get(option) == "y"
                                 for option, value in wanted.items()), name)
+
+    def test_warnings_of_this_build_are_found(self):
+        with tempfile.NamedTemporaryFile() as log:
+            log.write(b"../old.c:1:2: warning: of a build before\n")
+            start = log.tell()
+            log.write(b"  CC      a.o\n../a.c:3:4: warning: unused variable\n")
+            log.flush()
+            self.assertEqual(kbuild.warnings_in(Path(log.name), start),
+                             ["../a.c:3:4: warning: unused variable"])
 
     def test_our_headers_are_found(self):
         self.assertLessEqual({"hmm.h", "mmu_notifier.h", "memremap.h"},

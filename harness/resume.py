@@ -2,14 +2,15 @@
 """RESUME=1: a long check that was cut off goes on with what was not green yet.
 
 Only what was green with these very sources, base and settings is left out: a file that
-has changed, whatever it says, makes all phases run again. A phase that has begun and
-not ended is not green, whatever it was before. What prepares others always runs; it
-takes a moment if nothing is to be done.
+has changed, whatever it says, makes all phases run again (of 'make series-check' the
+patches from its own on). A phase that has begun and not ended is not green, whatever it
+was before. What prepares others always runs; it takes a moment if nothing is to be done.
 """
 
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import os
 import subprocess
@@ -37,14 +38,15 @@ def files(top):
     return sorted(set(done.stdout.decode().split("\0")) - {""})
 
 
-def fingerprint(settings, top=REPO):
-    """Of all that a verdict depends on, as far as it is not the machine."""
+def fingerprint(settings, top=REPO, counts=None):
+    """Of all that a verdict depends on, as far as it is not the machine; of the files
+    only those that count, if not all do."""
     asked = [(name, os.environ.get(name)) for name in ENVIRONMENT]
     digest = hashlib.sha256(repr((sorted(vars(settings).items()), asked,
                                   tree.base_identity(settings.ksrc))).encode())
     for name in files(top):
         path = Path(top, name)
-        if path.is_file():
+        if path.is_file() and (counts is None or counts(name)):
             digest.update(f"{name}\0{path.stat().st_mode & 0o111:o}\0".encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
@@ -66,9 +68,10 @@ class Nothing:
 class Record:
     """What was green, by phase. Several runs may share the file."""
 
-    def __init__(self, settings, path=GREEN):
-        self.settings, self.path = settings, path
-        self.sources = fingerprint(settings)
+    def __init__(self, settings, path=GREEN, **of):
+        self.path = path
+        self.look = functools.partial(fingerprint, settings, **of)
+        self.sources = self.look()
         self.wanted = os.environ.get("RESUME", "") not in ("", "0")
 
     def load(self):
@@ -101,7 +104,7 @@ class Record:
 
     def end(self, name, verdict):
         """On record if it was green, and with the sources of now."""
-        if verdict.code != OK or fingerprint(self.settings) != self.sources:
+        if verdict.code != OK or self.look() != self.sources:
             return
         everything = dataclasses.asdict(verdict)
         with self.phases() as phases:

@@ -190,6 +190,7 @@ class Repository:
     tree, so that no build takes note of the commit."""
 
     def __init__(self, settings):
+        LOG.parent.mkdir(parents=True, exist_ok=True)
         self.tree, self.state = SERIES / "linux", SERIES / "state"
         self.git_dir = SERIES / "git"
         self.known = tree.ensure_base(self.tree, self.state, settings.ksrc,
@@ -315,7 +316,6 @@ def borne(line):
 def verb_series(settings):
     """Write build/series/*.patch and check them."""
     with building():
-        LOG.parent.mkdir(parents=True, exist_ok=True)
         steps = read_plan()
         tree.ensure_tree(settings)
         repository = Repository(settings)
@@ -375,20 +375,24 @@ def settings_at(settings):
     return here
 
 
-def configure(settings, later):
-    """The plain configuration, but for what later steps bring."""
+def symbols_of(steps):
+    """Symbols of Kconfig that come with them."""
+    symbols = {name for step in steps for name in step.kconfig}
+    return symbols | {symbol for step in steps for name in step.patches
+                      for symbol in re.findall(r"^\+config (\w+)",
+                                               read_text(REPO / "patches" / name), re.M)}
+
+
+def configure(settings, absent):
+    """The plain configuration, but for the symbols that later steps bring."""
     wanted = configs.requested("plain", settings.arch)
     settings.obj("plain").mkdir(parents=True, exist_ok=True)
     configs.from_nothing(settings, "plain", wanted, LOG)
-    symbols = {name for step in later for name in step.kconfig}
-    symbols |= {symbol for step in later for name in step.patches
-                for symbol in re.findall(r"^\+config (\w+)",
-                                         read_text(REPO / "patches" / name), re.M)}
-    configs.check({k: v for k, v in wanted.items() if k not in symbols},
+    configs.check({k: v for k, v in wanted.items() if k not in absent},
                   settings.obj("plain") / ".config", "plain")
 
 
-def check_step(repository, settings, step, later):
+def check_step(repository, settings, step, absent):
     """Build one step, boot it with all unit tests that it has and the self tests that
     are new; returns why it is bad, or None."""
     tests = tests_of(repository, step)
@@ -396,7 +400,7 @@ def check_step(repository, settings, step, later):
     with building():
         repository.git("checkout", "-q", "-f", step.name)
         if kernel or tests:
-            configure(settings, later)
+            configure(settings, absent)
             kbuild.build_kernel(settings, "plain", LOG)
         for command in step.checks:
             out = SERIES / "check"
@@ -417,6 +421,20 @@ def boot_step(settings, kernel, tests):
     if suites or tests:
         return runs.test_boot(settings, "plain", settings.cpus, suites, tests)
     return runs.conformance_boot(settings, "plain", settings.cpus)
+
+
+def counts(name):
+    """A file on which the verdict of a step depends, beside its tree."""
+    return name.startswith("harness/") and not name.startswith(("harness/series/",
+                                                                "harness/tests/"))
+
+
+def key(repository, step, absent):
+    """A step and what is tested of it: one that changes leaves those before it as they
+    are."""
+    trees = [repository.git("rev-parse", f"{commit}^{{tree}}").strip()
+             for commit in (f"{step.name}~", step.name)]
+    return repr((step.name, trees, step.checks, sorted(absent)))
 
 
 def judge(record, name, check):
@@ -440,12 +458,13 @@ def verb_series_check(settings):
         steps = read_plan()
         repository = Repository(settings)
         repository.commit_steps(steps)
-    here, bad, record = settings_at(settings), {}, resume.Record(settings, GREEN)
+    here, bad = settings_at(settings), {}
+    record = resume.Record(here, GREEN, counts=counts)
     for step in chosen_steps(steps, settings.tests):
         say(f"{step.name}: {step.subject}")
-        later = steps[steps.index(step) + 1:]
-        why = judge(record, step.name,
-                    functools.partial(check_step, repository, here, step, later))
+        absent = symbols_of(steps[steps.index(step) + 1:])
+        why = judge(record, key(repository, step, absent),
+                    functools.partial(check_step, repository, here, step, absent))
         if why:
             bad[step.name] = why
             say(f"  FAILED: {why}")

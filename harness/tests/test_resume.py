@@ -132,6 +132,15 @@ class FingerprintTest(unittest.TestCase):
         seen.append(self.prints())
         self.assertEqual(len(set(seen)), len(seen))
 
+    def test_some_files_do_not_count(self):
+        def of_some():
+            return resume.fingerprint(Settings({}), self.top, lambda name: name != "hmm.c")
+        before = of_some()
+        (self.top / "hmm.c").write_text("two\n")
+        self.assertEqual(of_some(), before)
+        (self.top / "other.c").write_text("two\n")
+        self.assertNotEqual(of_some(), before)
+
     def test_without_git(self):
         (self.top / ".git").rename(self.top.parent / (self.top.name + ".git"))
         self.addCleanup(subprocess.run, ["rm", "-rf", f"{self.top}.git"], check=False)

@@ -91,7 +91,7 @@ class SeriesTest(unittest.TestCase):
         subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
         for module, name, value in (
                 (series, "SERIES", top / "series"), (series, "PLAN", self.plan),
-                (series, "REPO", self.repo), (series, "LOG", top / "log"),
+                (series, "REPO", self.repo), (series, "LOG", top / "log/series.log"),
                 (tree, "STATE", top / "state"), (tree, "BUILD", top)):
             self.addCleanup(setattr, module, name, getattr(module, name))
             setattr(module, name, value)
@@ -164,6 +164,35 @@ class SeriesTest(unittest.TestCase):
         test_tree.fill(self.plan, {"03-three": "three: none\n\nb\n%%\n"})
         with self.assertRaises(common.Trouble):
             self.make()
+
+    def test_what_git_says_is_in_the_log(self):
+        repository, _ = self.make()
+        with self.assertRaises(common.Trouble):
+            repository.git("no-such-command")
+        self.assertIn("no-such-command", common.read_text(series.LOG))
+
+    def keys(self):
+        repository, _ = self.make()
+        steps = self.steps()
+        return [series.key(repository, step, series.symbols_of(steps[number:]))
+                for number, step in enumerate(steps, 1)]
+
+    def test_what_was_tested_of_a_step(self):
+        before = self.keys()
+        self.assertEqual(self.keys(), before)
+        (self.repo / "lib/two.c").write_text("other\n")
+        after = self.keys()
+        self.assertEqual([a == b for a, b in zip(before, after)], [True, False])
+        test_tree.fill(self.plan, {"02-two": PLAN["02-two"].replace("too", "more")})
+        self.assertEqual(self.keys(), after)
+        test_tree.fill(self.plan, {"02-two": PLAN["02-two"] + "check true\n"})
+        self.assertEqual([a == b for a, b in zip(self.keys(), after)], [True, False])
+
+    def test_what_a_step_tests_with(self):
+        for name, yes in (("harness/runs.py", True), ("harness/config/plain", True),
+                          ("harness/series/01-x", False), ("harness/tests/x.py", False),
+                          ("README.md", False), ("mm/hmm.c", False)):
+            self.assertEqual(series.counts(name), yes, name)
 
     def test_steps_are_chosen_by_globs(self):
         steps = self.steps()

@@ -382,6 +382,49 @@ static int my_mirror_fault(struct my_context *ctx, unsigned long start,
 				msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT));
 }
 
+/* ---- mirror: tree ---- */
+static int my_tree_map(struct hmm_mirror *mirror, struct hmm_range *range)
+{
+	struct my_tree *tree = container_of(mirror, struct my_tree, mirror);
+	unsigned long first = range->start >> PAGE_SHIFT, i;
+
+	for (i = 0; i < range->populated; i++) {
+		unsigned long pfn = range->hmm_pfns[i];
+		int ret;
+
+		if (!(pfn & HMM_PFN_VALID))
+			continue;
+		ret = xa_err(xa_store(&tree->pages, first + i,
+				      xa_tag_pointer(hmm_pfn_to_page(pfn),
+						     !!(pfn & HMM_PFN_WRITE)),
+				      GFP_NOWAIT | __GFP_NOWARN));
+		/* What has been stored is true, and may stay */
+		if (ret)
+			return ret == -ENOMEM ? -EAGAIN : ret;
+	}
+	return 0;
+}
+
+/* The lock is not held: an invalidation may undo it, and map asks again */
+static int my_tree_refill(struct hmm_mirror *mirror, struct hmm_range *range)
+{
+	struct my_tree *tree = container_of(mirror, struct my_tree, mirror);
+	unsigned long i;
+	int ret = 0;
+
+	for (i = range->start; i < range->end && !ret; i += PAGE_SIZE)
+		ret = xa_reserve(&tree->pages, i >> PAGE_SHIFT, GFP_KERNEL);
+	return ret;
+}
+
+static void my_tree_free(struct hmm_mirror *mirror)
+{
+	struct my_tree *tree = container_of(mirror, struct my_tree, mirror);
+
+	xa_destroy(&tree->pages);
+	kfree(tree);
+}
+
 /* ---- dma: callbacks ---- */
 static void my_dma_lock(struct hmm_dma_map *map)
 	__acquires(map)

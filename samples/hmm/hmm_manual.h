@@ -17,6 +17,7 @@
 #include <linux/mutex.h>
 #include <linux/pci.h>
 #include <linux/spinlock.h>
+#include <linux/xarray.h>
 
 #define MY_PTE_VALID	BIT_ULL(0)
 #define MY_PTE_WRITE	BIT_ULL(1)
@@ -40,6 +41,13 @@ struct my_context {
 	struct hmm_mirror mirror;
 	struct mutex lock;		/* guards the table */
 	struct my_table *table;
+};
+
+/* ---- tree ---- */
+struct my_tree {
+	struct hmm_mirror mirror;
+	struct mutex lock;		/* guards what the device may use */
+	struct xarray pages;		/* tagged with 1 if it may write */
 };
 
 /* ---- vm ---- */

@@ -39,6 +39,19 @@ class PlanTest(unittest.TestCase):
             self.assertLess(len(step.subject), 76, step.name)
             self.assertNotIn("Signed-off-by", step.message)
 
+    def test_what_a_step_brings_can_be_switched_on(self):
+        """A symbol without a prompt or a default by somebody of the same step."""
+        entries = {name: "\n".join(text) for name, text in series.kconfig_entries(
+            common.read_text(series.REPO / "Kconfig")) if name}
+        there = set()
+        for step in series.read_plan():
+            there |= set(step.kconfig)
+            selected = {symbol for name in there
+                        for symbol in re.findall(r"^\tselect (\w+)", entries[name], re.M)}
+            for name in step.kconfig:
+                if re.search(r"^\tbool$", entries[name], re.M):
+                    self.assertIn(name, selected, step.name)
+
     def test_a_step_is_parsed(self):
         step = series.parse_step("01-x", "s: x\n\nb\n%%\nfile a b\nlines p q r\n"
                                  "maintainers\ncheck make x\n")

@@ -40,7 +40,7 @@ class PlanTest(unittest.TestCase):
             self.assertNotIn("Signed-off-by", step.message)
 
     def test_what_a_step_brings_can_be_switched_on(self):
-        """A symbol without a prompt or a default by somebody of the same step."""
+        """What has no prompt is selected by an entry that is there by then."""
         entries = {name: "\n".join(text) for name, text in series.kconfig_entries(
             common.read_text(series.REPO / "Kconfig")) if name}
         there = set()
